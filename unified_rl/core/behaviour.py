@@ -1,0 +1,82 @@
+"""The behaviour policy: how completions are drawn, as one frozen value used to sample *and* replay."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one modality's next token is drawn from its logits.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token.
+        top_k: keep the k most likely; 0 keeps all.
+        top_p: keep the smallest set whose probability reaches p; 1 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature} is negative; 0 means greedy")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k} is negative; 0 keeps every token")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} is outside (0, 1]; 1 keeps every token")
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens get no probability at all."""
+        return self.top_k > 0 or self.top_p < 1 or self.temperature == 0
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Everything that shapes the distribution a completion is drawn from.
+
+    Attributes:
+        text: how text tokens are drawn.
+        image: how image codes are drawn.
+        guidance_scale: w of `unconditional + w * (conditional - unconditional)` on image logits;
+            1 is no guidance. Show-o's own weight is w - 1.
+        logprob: "guided" scores image codes under the guided distribution they were drawn from;
+            "conditional" scores them without guidance, as released research code does.
+        constrained: structural tokens (padding, begin of image, ...) get no probability.
+        image_step_count: decoding steps of an image for mask-predicting families.
+        max_text_tokens: limit of one text segment.
+        max_image_count: limit of images in one completion.
+    """
+
+    text: Sampling = field(default_factory=Sampling)
+    image: Sampling = field(default_factory=Sampling)
+    guidance_scale: float = 1.0
+    logprob: Literal["guided", "conditional"] = "guided"
+    constrained: bool = True
+    image_step_count: int = 8
+    max_text_tokens: int = 32
+    max_image_count: int = 4
+
+    def __post_init__(self) -> None:
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale={self.guidance_scale} is negative; 1 is no guidance")
+        if self.logprob not in ("guided", "conditional"):
+            raise ValueError(f"logprob={self.logprob!r} is neither 'guided' nor 'conditional'")
+        for name in ("image_step_count", "max_text_tokens", "max_image_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+    @property
+    def guided(self) -> bool:
+        """Whether drawing an image needs the unconditional twin of each row."""
+        return self.guidance_scale != 1
+
+    @property
+    def replays_guided(self) -> bool:
+        """Whether scoring an image needs the unconditional twin of each row."""
+        return self.guided and self.logprob == "guided"
+
+
+TEACHER = Behaviour(constrained=False)
+"""The plain model distribution under which gold targets are scored."""

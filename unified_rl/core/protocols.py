@@ -1,0 +1,99 @@
+"""The two contracts of the house: what a policy and what a reward must do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.sample import Completion, Sample
+from unified_rl.core.trajectory import RewardScores, Rollout, Trajectory
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a family declares of itself, so that no stage has to know which family it serves.
+
+    Attributes:
+        likelihood: how an image's probability comes about.
+        shared_image_tokens: understanding sees the very tokens that generation emits, so that
+            gradients from an answer can reach the drawing.
+        image_size: side of the square images, in pixels.
+        image_positions: positions one image takes in a trajectory; always exactly this many.
+        code_depth: D, codes a position.
+        codebook_size: number of codes.
+    """
+
+    likelihood: Literal["next_token", "residual_depth", "mask_predict"]
+    shared_image_tokens: bool
+    image_size: int
+    image_positions: int
+    code_depth: int
+    codebook_size: int
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A unified model: draws interleaved completions and scores them again, exactly.
+
+    Implementations are `torch.nn.Module`s. Two invariants bind `sample` and `logprobs`: replaying a
+    trajectory with unchanged weights gives the recorded log-probabilities, and a row's values do
+    not depend on the other rows of its batch.
+    """
+
+    capabilities: Capabilities
+
+    def sample(
+        self, samples: Sequence[Sample], behaviour: Behaviour, generator: torch.Generator
+    ) -> tuple[Trajectory, tuple[Completion, ...]]:
+        """Draws one completion for each sample."""
+        ...
+
+    def encode(
+        self,
+        samples: Sequence[Sample],
+        generator: torch.Generator,
+        unconditional: Tensor | None = None,
+    ) -> Trajectory:
+        """The gold targets as a trajectory; its recorded log-probs are zero.
+
+        Args:
+            samples: each with a non-empty target.
+            generator: for families that draw masks.
+            unconditional: (B,) bool, True where the prompt is hidden from the policy, which is
+                how the unconditional twin of guidance learns.
+        """
+        ...
+
+    def logprobs(self, trajectory: Trajectory) -> Tensor:
+        """(B, L, D) float32 log-probability of each action under the trajectory's behaviour.
+
+        Differentiable; 0 where `action_mask` is False.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, configuration and tokenizer into an existing folder."""
+        ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores a rollout; higher is better. One file, one class, one YAML."""
+
+    weight: float
+
+    def __call__(self, rollout: Rollout) -> RewardScores:
+        """One score a completion and, where it can, one a modality step."""
+        ...
+
+    def self_test(self) -> None:
+        """Tells a golden good answer from a bad one.
+
+        Raises:
+            RewardError: it cannot.
+        """
+        ...

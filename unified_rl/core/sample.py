@@ -1,0 +1,93 @@
+"""What goes into a policy: prompts, targets and the facts that a reward may check."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+THINK = "<think>"
+"""Opens a thought; the grammar of an interleaved answer is (THINK text VISUALISE image)+."""
+VISUALISE = "<vis>"
+"""Closes a thought and asks for an image."""
+
+
+class Task(StrEnum):
+    """What a sample asks for; it decides in which modality the completion starts and ends."""
+
+    INTERLEAVED = "interleaved"
+    TEXT_TO_IMAGE = "text_to_image"
+    UNDERSTANDING = "understanding"
+    TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A stretch of text; `THINK` and `VISUALISE` appear in it literally."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An RGB image, `pixels` uint8 of shape (height, width, 3)."""
+
+    pixels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
+            raise ValueError(
+                f"an image needs uint8 pixels of shape (height, width, 3), got "
+                f"{self.pixels.dtype} {self.pixels.shape}"
+            )
+
+
+Segment = Text | Image
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One item of data.
+
+    Attributes:
+        id: unique within its dataset; groups of completions and result files refer to it.
+        task: what is asked for.
+        prompt: what the policy is shown.
+        target: the gold answer; empty where none exists (reinforcement learning needs none).
+        facts: JSON-able facts that rewards and evaluations check, never shown to the policy.
+    """
+
+    id: str
+    task: Task
+    prompt: tuple[Segment, ...]
+    target: tuple[Segment, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt_text(self) -> str:
+        """The text of the prompt, images left out."""
+        return " ".join(segment.text for segment in self.prompt if isinstance(segment, Text))
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """What a policy answered, decoded.
+
+    Attributes:
+        segments: text and images in order. Each is one *modality step*.
+        finished: False where a length limit cut the answer off.
+    """
+
+    segments: tuple[Segment, ...]
+    finished: bool
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text segments in order."""
+        return tuple(segment.text for segment in self.segments if isinstance(segment, Text))
+
+    @property
+    def images(self) -> tuple[np.ndarray, ...]:
+        """The pixels of the image segments in order."""
+        return tuple(segment.pixels for segment in self.segments if isinstance(segment, Image))

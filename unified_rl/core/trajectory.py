@@ -1,0 +1,115 @@
+"""What comes out of a policy: the tokens of completions with everything needed to score them again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.sample import Completion, Sample
+
+
+class Modality(IntEnum):
+    """Which head a position is scored by; the values index `Trajectory.modality`."""
+
+    TEXT = 0
+    IMAGE = 1
+
+
+class Trajectory(NamedTuple):
+    """A batch of completions as tokens; position t of every field speaks of the same token t.
+
+    B rows, L positions (prompt and completion, right padded), D codes a position (1 but for
+    residual-depth families, whose text sits at depth 0).
+
+    Attributes:
+        behaviour: the distribution the tokens were drawn from.
+        logprobs: (B, L, D) float32, log-probability of each token as it was drawn; 0 elsewhere.
+        action_mask: (B, L, D) bool, True where the policy chose. Forced tokens are False.
+        modality: (B, L) int64, a `Modality`.
+        segment: (B, L) int64, index of the modality step within the completion; -1 in the prompt
+            and in padding.
+        tape: tensors, rows first, that only the policy which made them reads.
+    """
+
+    behaviour: Behaviour
+    logprobs: Tensor
+    action_mask: Tensor
+    modality: Tensor
+    segment: Tensor
+    tape: dict[str, Tensor]
+
+    @property
+    def row_count(self) -> int:
+        """B."""
+        return self.logprobs.shape[0]
+
+    def select(self, rows: Tensor | slice) -> Self:
+        """The given rows, as a trajectory of its own."""
+        return type(self)(
+            self.behaviour,
+            self.logprobs[rows],
+            self.action_mask[rows],
+            self.modality[rows],
+            self.segment[rows],
+            {name: tensor[rows] for name, tensor in self.tape.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same trajectory with its tensors on `device`."""
+        return type(self)(
+            self.behaviour,
+            *(tensor.to(device) for tensor in self[1:5]),
+            {name: tensor.to(device) for name, tensor in self.tape.items()},
+        )
+
+    def mask_of(self, modality: Modality) -> Tensor:
+        """(B, L, D) bool: the actions of one modality."""
+        return self.action_mask & (self.modality == modality).unsqueeze(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """The completions of one step: `group_size` in a row for each prompt.
+
+    Attributes:
+        samples: B samples; the completions of one prompt repeat its sample.
+        completions: B decoded answers.
+        trajectory: the same answers as tokens.
+        group_size: G; rows [i * G, (i + 1) * G) form a group.
+    """
+
+    samples: tuple[Sample, ...]
+    completions: tuple[Completion, ...]
+    trajectory: Trajectory
+    group_size: int
+
+    def __post_init__(self) -> None:
+        counts = len(self.samples), len(self.completions), self.trajectory.row_count
+        if len(set(counts)) != 1:
+            raise ValueError(f"samples, completions and trajectory rows differ: {counts}")
+        if self.group_size < 1 or counts[0] % self.group_size:
+            raise ValueError(
+                f"group_size={self.group_size} does not divide the {counts[0]} completions"
+            )
+
+
+class RewardScores(NamedTuple):
+    """What a reward says of B completions.
+
+    Attributes:
+        outcome: (B,) float32, one score a completion.
+        steps: (B, K) float32, one score a modality step, NaN where a completion has no such step
+            or the reward has nothing to say of it; None for rewards without a per-step form.
+    """
+
+    outcome: Tensor
+    steps: Tensor | None = None
+
+
+def repeat_for_groups(samples: Sequence[Sample], group_size: int) -> tuple[Sample, ...]:
+    """Each sample `group_size` times, its copies side by side."""
+    return tuple(sample for sample in samples for _ in range(group_size))

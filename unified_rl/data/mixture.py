@@ -1,0 +1,113 @@
+"""Mixes sources by sampling ratio into one endless, seeded stream."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import lightning
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset
+
+from unified_rl.core.errors import ConfigError
+from unified_rl.core.sample import Sample
+
+
+class Source(Protocol):
+    """Where samples come from: one random draw at a time.
+
+    Attributes:
+        image_size: side of its images in pixels; None where it has none or any size.
+    """
+
+    image_size: int | None
+
+    def draw(self, rng: np.random.Generator) -> Sample: ...
+
+
+class MixtureStream(IterableDataset):
+    """Sample number i of a stream depends on (seed, rank, i) alone, so that it can be resumed.
+
+    Args:
+        sources: by name.
+        ratios: relative frequency of each source; 0 leaves it out.
+        seed: of the stream.
+        rank: of the process; each has a stream of its own.
+        start: number of samples to skip.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        ratios: Mapping[str, float],
+        seed: int,
+        rank: int = 0,
+        start: int = 0,
+    ) -> None:
+        if set(sources) != set(ratios) or min(ratios.values()) < 0 or not sum(ratios.values()):
+            raise ConfigError(
+                f"data.ratios={dict(ratios)} must give each of {sorted(sources)} a ratio >= 0, "
+                "not all of them 0"
+            )
+        names = [name for name in sources if ratios[name] > 0]
+        total = sum(ratios[name] for name in names)
+        self._sources = [sources[name] for name in names]
+        self._shares = np.cumsum([ratios[name] / total for name in names])
+        self._seed, self._rank, self._start = seed, rank, start
+
+    def __iter__(self) -> Iterator[Sample]:
+        index = self._start
+        while True:
+            rng = np.random.default_rng([self._seed, self._rank, index])
+            choice = int(np.searchsorted(self._shares, rng.random(), side="right"))
+            yield self._sources[min(choice, len(self._sources) - 1)].draw(rng)
+            index += 1
+
+
+class SampleDataModule(lightning.LightningDataModule):
+    """Batches of samples (plain lists) from a mixture.
+
+    Args:
+        sources: by name.
+        ratios: relative frequency of each source.
+        batch_size: samples a step and rank (prompts, in reinforcement learning).
+        seed: of the stream.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        ratios: Mapping[str, float],
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"data.batch_size={batch_size} must be at least 1")
+        self.sources, self.ratios = dict(sources), dict(ratios)
+        self.batch_size, self.seed = batch_size, seed
+        self.batches_seen = 0
+
+    def train_dataloader(self) -> DataLoader:
+        """An endless loader that goes on where `batches_seen` says."""
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        start = self.batches_seen * self.batch_size
+        stream = MixtureStream(self.sources, self.ratios, self.seed, rank, start)
+        return DataLoader(stream, batch_size=self.batch_size, collate_fn=list)
+
+    def on_after_batch_transfer(self, batch: list[Sample], dataloader_idx: int) -> list[Sample]:
+        """Counts what a run has consumed."""
+        self.batches_seen += 1
+        return batch
+
+    def transfer_batch_to_device(
+        self, batch: list[Sample], device: object, dataloader_idx: int
+    ) -> list[Sample]:
+        """Samples stay as they are; the policy moves what it encodes."""
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Position in the stream."""
+        return {"batches_seen": self.batches_seen}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on from a saved position."""
+        self.batches_seen = state_dict["batches_seen"]

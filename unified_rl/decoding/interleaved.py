@@ -1,0 +1,89 @@
+"""Segment-synchronous decoding: text until an image is asked for, whole images, text again."""
+
+import torch
+from torch import Tensor
+
+from unified_rl.decoding.sampling import draw
+from unified_rl.decoding.session import Decodable, Session
+from unified_rl.decoding.tape import Kind
+
+
+def columns_needed(model: Decodable, text_tokens: int, images: int) -> int:
+    """Columns that the longest possible completion takes."""
+    return (images + 1) * (text_tokens + 1) + images * (model.image_positions + 2)
+
+
+@torch.no_grad()
+def interleave(session: Session, starts_with_image: Tensor, may_continue: Tensor) -> Tensor:
+    """Decodes every row to its end.
+
+    Rows alternate in step: all rows that are writing finish their text segment, then all rows that
+    asked for an image draw it, exactly `image_positions` long, then those go back to text.
+
+    Args:
+        session: holds the prompts; filled on return.
+        starts_with_image: (B,) bool, rows whose answer is an image from its first token.
+        may_continue: (B,) bool, rows that write on after an image.
+
+    Returns:
+        (B,) bool, False for rows that a length limit cut off.
+    """
+    drawing, writing = starts_with_image.clone(), ~starts_with_image
+    finished = torch.zeros_like(drawing)
+    step = torch.zeros(session.rows, dtype=torch.long, device=drawing.device)
+    images = torch.zeros_like(step)
+    model, limit = session.model, session.behaviour.max_image_count
+    while True:
+        if bool(writing.any()):
+            asked, ended = _write_text(session, writing, step)
+            finished |= ended
+            step += writing
+            drawing |= asked & (images < limit)
+        if not bool(drawing.any()):
+            return finished
+        _force(session, model.begin_of_image_id, drawing, step)
+        model.draw_image(session, drawing, step)
+        images += drawing
+        writing = drawing & may_continue
+        finished |= drawing & ~may_continue
+        if bool(writing.any()):
+            _force(session, model.end_of_image_id, writing, step)
+        step += drawing
+        drawing = torch.zeros_like(drawing)
+
+
+def _write_text(session: Session, rows: Tensor, segment: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws one text segment of each row; which of them asked for an image, and which ended."""
+    model, behaviour = session.model, session.behaviour
+    active = rows.clone()
+    asked, ended = torch.zeros_like(rows), torch.zeros_like(rows)
+    for _ in range(behaviour.max_text_tokens):
+        log_probs = model.text_log_distribution(session.conditional, behaviour)
+        token, log_prob = draw(log_probs, session.generator)
+        if behaviour.text.truncates:
+            session.record("text_support", torch.isfinite(log_probs)[:, None])
+        _push_text(session, token, active, segment, log_prob)
+        asked |= active & (token == model.image_trigger_id)
+        ended |= active & (token == model.end_of_text_id)
+        active &= ~(asked | ended)
+        if not bool(active.any()):
+            break
+    return asked, ended
+
+
+def _force(session: Session, token: int, rows: Tensor, segment: Tensor) -> None:
+    """A structural token that the policy does not choose."""
+    _push_text(session, torch.full_like(segment, token), rows, segment, None)
+
+
+def _push_text(
+    session: Session, token: Tensor, rows: Tensor, segment: Tensor, log_prob: Tensor | None
+) -> None:
+    shape = (session.rows, 1, session.depth)
+    ids = torch.zeros(shape, dtype=torch.long, device=token.device)
+    ids[:, 0, 0] = token
+    logprobs = None
+    if log_prob is not None:
+        logprobs = torch.zeros(shape, device=token.device)
+        logprobs[:, 0, 0] = log_prob
+    session.push(ids, Kind.TEXT, rows, segment, logprobs)

@@ -1,0 +1,73 @@
+"""From logits to the distribution a token is drawn from: guidance, temperature, truncation."""
+
+import torch
+from torch import Tensor
+
+from unified_rl.core.behaviour import Sampling
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance, `unconditional + scale * (conditional - unconditional)`.
+
+    The convention of Janus and VILA-U: scale 1 leaves the conditional logits. Show-o writes
+    `(1 + w) * conditional - w * unconditional`, which is scale = w + 1.
+    """
+    return unconditional + scale * (conditional - unconditional)
+
+
+def log_distribution(
+    logits: Tensor,
+    sampling: Sampling,
+    allowed: Tensor | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Log-probabilities (..., V) in float32 of the distribution that `sampling` makes of `logits`.
+
+    Args:
+        logits: (..., V), after guidance.
+        sampling: temperature and truncation.
+        allowed: (V,) bool, False for tokens that may never be drawn.
+        support: (..., V) bool, the tokens that truncation kept when the action was drawn. Replay
+            passes it, so that a policy that has moved since is renormalised over the same set.
+    """
+    logits = logits.float()
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    if sampling.temperature > 0:
+        logits = logits / sampling.temperature
+    if support is None and sampling.truncates:
+        support = _truncation(logits, sampling)
+    if support is not None:
+        logits = logits.masked_fill(~support, -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def _truncation(logits: Tensor, sampling: Sampling) -> Tensor:
+    """(..., V) bool: what greedy choice, top-k and top-p (in this order) keep."""
+    if sampling.temperature == 0:
+        return torch.zeros_like(logits, dtype=torch.bool).scatter_(
+            -1, logits.argmax(-1, keepdim=True), True
+        )
+    keep = torch.isfinite(logits)
+    if 0 < sampling.top_k < logits.shape[-1]:
+        kept = logits.topk(sampling.top_k, dim=-1).indices
+        keep &= torch.zeros_like(keep).scatter_(-1, kept, True)
+    if sampling.top_p < 1:
+        ordered, order = logits.masked_fill(~keep, -torch.inf).softmax(-1).sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered  # mass of the strictly more likely tokens
+        keep &= torch.zeros_like(keep).scatter_(-1, order, before < sampling.top_p)
+    return keep
+
+
+def draw(log_probs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability.
+
+    Args:
+        log_probs: (R, V).
+        generator: on the device of `log_probs`.
+
+    Returns:
+        ids (R,) int64 and their log-probs (R,).
+    """
+    ids = torch.multinomial(log_probs.exp(), 1, generator=generator)
+    return ids.squeeze(-1), log_probs.gather(-1, ids).squeeze(-1)

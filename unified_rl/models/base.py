@@ -1,0 +1,340 @@
+"""What all families share: layout of prompts, interleaved sampling, encoding, replay, decoding."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from unified_rl.core.behaviour import TEACHER, Behaviour
+from unified_rl.core.errors import ConfigError
+from unified_rl.core.protocols import Capabilities
+from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
+from unified_rl.core.trajectory import Modality, Trajectory
+from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.interleaved import columns_needed, interleave
+from unified_rl.decoding.sampling import log_distribution
+from unified_rl.decoding.session import Session
+from unified_rl.decoding.tape import Columns, Kind, Tape, stack
+from unified_rl.models.template import Template
+
+
+class UnifiedPolicy(nn.Module):
+    """A `Policy` over the hooks that a family fills in.
+
+    Text is always next-token. How an image is drawn and scored is the family's: see
+    `next_position.NextPositionPolicy` for families that draw codes in reading order.
+
+    Args:
+        tokenizer: text tokenizer that knows every token of `template`.
+        template: how a prompt is laid out.
+        capabilities: what the family declares.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: Template, capabilities: Capabilities
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.template, self.capabilities = tokenizer, template, capabilities
+        self.image_positions = capabilities.image_positions
+        self.begin_of_image_id = self._token_id(template.begin_of_image)
+        self.end_of_image_id = self._token_id(template.end_of_image)
+        self.end_of_text_id = self._token_id(template.end_of_text)
+        self.image_trigger_id = self._token_id(template.image_trigger)
+        self.pad_id = self._token_id(template.pad)
+        self.start_id = self._token_id(template.start)
+        allowed = torch.ones(self.text_vocabulary_size, dtype=torch.bool)
+        allowed[[self._token_id(token) for token in template.forbidden]] = False
+        self.register_buffer("allowed_text", allowed, persistent=False)
+
+    # -- hooks of a family ---------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def text_vocabulary_size(self) -> int:
+        """Width of `text_logits`."""
+
+    @abstractmethod
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """(...,) text ids -> (..., width)."""
+
+    @abstractmethod
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """(..., D) codes of a drawn image -> (..., width)."""
+
+    @abstractmethod
+    def embed_pixels(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) shown images -> (n, positions, width)."""
+
+    @abstractmethod
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., V)."""
+
+    @abstractmethod
+    def new_cache(self, columns: int) -> PrefixCache:
+        """An empty cache of the language model."""
+
+    @abstractmethod
+    def backbone(
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+    ) -> Tensor:
+        """(B, n, width) -> (B, n, width) under a (B, 1, n, columns) bool mask."""
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) -> (n, positions, D) codes; no gradient."""
+
+    @abstractmethod
+    def decode_images(self, codes: Tensor) -> Tensor:
+        """(n, positions, D) codes -> (n, 3, H, W) in the range of `pixels`; no gradient."""
+
+    @abstractmethod
+    def draw_image(self, session: Session, rows: Tensor, segment: Tensor) -> None:
+        """Pushes one image for the given rows."""
+
+    @abstractmethod
+    def image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
+        """(B, L, D) log-probs of the image actions, 0 elsewhere."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes weights, configuration and tokenizer into an existing folder."""
+
+    def attention_mask(self, tape: Tape) -> Tensor:
+        """(B, 1, C, C) bool; causal unless the family says otherwise."""
+        return tape.causal_mask()
+
+    def choose_targets(
+        self, tape: Tape, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Which of the gold tokens are actions, and what else replay needs to know."""
+        return tape.action_mask, {}
+
+    # -- the Policy protocol -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self, samples: Sequence[Sample], behaviour: Behaviour, generator: torch.Generator
+    ) -> tuple[Trajectory, tuple[Completion, ...]]:
+        """Draws one completion for each sample; see `Policy.sample`."""
+        rows = [self._prompt_columns(sample) for sample in samples]
+        tape = stack(rows, self._shown_pixels(samples), left=True)
+        tasks = [sample.task for sample in samples]
+        images = behaviour.max_image_count if Task.INTERLEAVED in tasks else 1
+        if not {Task.INTERLEAVED, Task.TEXT_TO_IMAGE} & set(tasks):
+            images = 0
+        columns = columns_needed(self, behaviour.max_text_tokens, images)
+        session = Session(self, tape, behaviour, generator, columns)
+        starts_with_image = [task == Task.TEXT_TO_IMAGE for task in tasks]
+        may_continue = [task == Task.INTERLEAVED for task in tasks]
+        finished = interleave(
+            session,
+            torch.tensor(starts_with_image, device=self.device),
+            torch.tensor(may_continue, device=self.device),
+        )
+        trajectory = session.trajectory()
+        return trajectory, self.completions(trajectory, finished.tolist())
+
+    def encode(
+        self,
+        samples: Sequence[Sample],
+        generator: torch.Generator,
+        unconditional: Tensor | None = None,
+    ) -> Trajectory:
+        """The gold targets as a trajectory; see `Policy.encode`."""
+        codes = iter(self._target_codes(samples))
+        rows = [self._target_columns(sample, codes) for sample in samples]
+        tape = stack(rows, self._shown_pixels(samples))
+        if unconditional is not None and bool(unconditional.any()):
+            tape = self._hide_prompts(tape, unconditional.to(self.device), samples)
+        action_mask, extra = self.choose_targets(tape, generator)
+        modality = torch.where(tape.kind == Kind.CODE, int(Modality.IMAGE), int(Modality.TEXT))
+        logprobs = torch.zeros(action_mask.shape, device=self.device)
+        fields = tape._replace(action_mask=action_mask)._asdict()
+        return Trajectory(
+            TEACHER, logprobs, action_mask, modality, tape.segment, {**fields, **extra}
+        )
+
+    def logprobs(self, trajectory: Trajectory) -> Tensor:
+        """Scores every action again; see `Policy.logprobs`."""
+        tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
+        hidden = self.read(tape)
+        return self._text_logprobs(trajectory, tape, hidden) + self.image_logprobs(
+            trajectory, tape, hidden
+        )
+
+    # -- shared machinery ----------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.allowed_text.device
+
+    def read(self, tape: Tape) -> Tensor:
+        """(B, C, width): hidden states of a whole tape in one pass, without a cache."""
+        features = self.image_features(tape.pixels) if tape.pixels.shape[1] else None
+        embeds = self.embed(tape.ids, tape.kind, features)
+        return self.backbone(embeds, self.attention_mask(tape), tape.positions, None)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, M, 3, H, W) -> (B, M * positions, width)."""
+        batch, count = pixels.shape[:2]
+        return self.embed_pixels(pixels.flatten(0, 1)).reshape(
+            batch, count * self.image_positions, -1
+        )
+
+    def embed(self, ids: Tensor, kind: Tensor, features: Tensor | None) -> Tensor:
+        """(B, n, D) ids by their (B, n) kinds -> (B, n, width)."""
+        is_code = (kind == Kind.CODE)[..., None]
+        embeds = self.embed_text(torch.where(is_code, 0, ids)[..., 0])
+        if bool(is_code.any()):
+            embeds = torch.where(is_code, self.embed_codes(torch.where(is_code, ids, 0)), embeds)
+        if features is not None:
+            is_pixel = kind == Kind.PIXEL
+            index = (is_pixel.cumsum(1) - 1).clamp_min(0)[..., None].expand(*kind.shape, 1)
+            shown = features.gather(1, index.expand(-1, -1, features.shape[-1]))
+            embeds = torch.where(is_pixel[..., None], shown.to(embeds.dtype), embeds)
+        return embeds
+
+    def nullify(self, ids: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+        """Hides text and shown images; start, image borders and drawn images stay."""
+        keep = torch.tensor(
+            [self.start_id, self.begin_of_image_id, self.end_of_image_id], device=ids.device
+        )
+        text = kind == Kind.TEXT
+        hidden = (text & ~torch.isin(ids[..., 0], keep)) | (kind == Kind.PIXEL)
+        ids = torch.where(hidden[..., None], 0, ids)
+        ids[..., 0] = torch.where(hidden, self.pad_id, ids[..., 0])
+        return ids, torch.where(hidden, int(Kind.TEXT), kind)
+
+    def text_log_distribution(
+        self, hidden: Tensor, behaviour: Behaviour, support: Tensor | None = None
+    ) -> Tensor:
+        """(R, width) -> (R, V) log-probabilities of the next text token."""
+        allowed = self.allowed_text if behaviour.constrained else None
+        return log_distribution(self.text_logits(hidden), behaviour.text, allowed, support)
+
+    def _text_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
+        rows, columns = trajectory.mask_of(Modality.TEXT)[..., 0].nonzero(as_tuple=True)
+        support = trajectory.tape.get("text_support")
+        log_probs = self.text_log_distribution(
+            hidden[rows, columns - 1],  # a token is predicted by the state before it
+            trajectory.behaviour,
+            None if support is None else support[rows, columns],
+        )
+        chosen = log_probs.gather(-1, tape.ids[rows, columns, :1]).squeeze(-1)
+        result = torch.zeros_like(trajectory.logprobs)
+        return result.index_put((rows, columns, torch.zeros_like(rows)), chosen)
+
+    def completions(
+        self, trajectory: Trajectory, finished: Sequence[bool]
+    ) -> tuple[Completion, ...]:
+        """Decodes each row's segments to text and pixels; all images in one pass of the codec."""
+        ids, kind, segment = (trajectory.tape[name] for name in ("ids", "kind", "segment"))
+        is_code = kind == Kind.CODE
+        codes = ids[is_code].reshape(-1, self.image_positions, ids.shape[-1])
+        images = iter(to_uint8(self.decode_images(codes)) if len(codes) else [])
+        result = []
+        for row, done in enumerate(finished):
+            segments: list[Segment] = []
+            for index in range(int(segment[row].max()) + 1):
+                columns = segment[row] == index
+                if bool((columns & is_code[row]).any()):
+                    segments.append(Image(next(images)))
+                else:
+                    segments.append(Text(self._text(ids[row, columns, 0].tolist())))
+            result.append(Completion(tuple(segments), bool(done)))
+        return tuple(result)
+
+    # -- layout --------------------------------------------------------------------------------
+
+    def tokenize(self, text: str) -> list[int]:
+        """Text ids without any automatic additions."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _text(self, ids: list[int]) -> str:
+        ids = [token for token in ids if token != self.end_of_text_id]
+        return self.tokenizer.decode(ids, skip_special_tokens=False).strip()
+
+    def _prompt_columns(self, sample: Sample) -> Columns:
+        columns = Columns(self.capabilities.code_depth).text([self.start_id])
+        columns.text(self.tokenize(self.template.user))
+        for segment in sample.prompt:
+            if isinstance(segment, Text):
+                columns.text(self.tokenize(segment.text))
+            else:
+                columns.text([self.begin_of_image_id]).shown_image(self.image_positions)
+                columns.text([self.end_of_image_id])
+        return columns.text(self.tokenize(self.template.assistant))
+
+    def _target_columns(self, sample: Sample, codes: Iterator[list[list[int]]]) -> Columns:
+        """Prompt and gold answer, laid out exactly as `interleave` would have pushed it."""
+        if not sample.target:
+            raise ValueError(f"sample {sample.id!r} has no target to learn from")
+        columns = self._prompt_columns(sample)
+        last = len(sample.target) - 1
+        for index, segment in enumerate(sample.target):
+            if isinstance(segment, Text):
+                ids = self.tokenize(segment.text)
+                closing = [] if ids and ids[-1] == self.image_trigger_id else [self.end_of_text_id]
+                columns.text(ids + closing, index, action=True)
+                continue
+            columns.text([self.begin_of_image_id], index).codes(next(codes), index)
+            if sample.task == Task.INTERLEAVED:
+                columns.text([self.end_of_image_id], index)
+                if index == last:  # say nothing more after the last image
+                    columns.text([self.end_of_text_id], index + 1, action=True)
+        return columns
+
+    def _target_codes(self, samples: Sequence[Sample]) -> list[list[list[int]]]:
+        images = [s for sample in samples for s in sample.target if isinstance(s, Image)]
+        if not images:
+            return []
+        return self.encode_images(self.pixels(images)).tolist()
+
+    def _shown_pixels(self, samples: Sequence[Sample]) -> Tensor:
+        shown = [[s for s in sample.prompt if isinstance(s, Image)] for sample in samples]
+        most, size = max(map(len, shown)), self.capabilities.image_size
+        pixels = torch.zeros(len(samples), most, 3, size, size)
+        for row, images in enumerate(shown):
+            for index, image in enumerate(images):
+                pixels[row, index] = self._pixels(image)
+        return pixels.to(self.device)
+
+    def pixels(self, images: Sequence[Image]) -> Tensor:
+        """(n, 3, H, W) float32 in [-1, 1], on the policy's device."""
+        return torch.stack([self._pixels(image) for image in images]).to(self.device)
+
+    def _pixels(self, image: Image) -> Tensor:
+        size = self.capabilities.image_size
+        if image.pixels.shape[:2] != (size, size):
+            raise ConfigError(
+                f"an image of {image.pixels.shape[1]}x{image.pixels.shape[0]} px meets a policy of "
+                f"{size}x{size} px; set the data's image_size to {size}"
+            )
+        return torch.from_numpy(image.pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+    def _hide_prompts(self, tape: Tape, rows: Tensor, samples: Sequence[Sample]) -> Tape:
+        for sample, hide in zip(samples, rows.tolist(), strict=True):
+            if hide and sample.task != Task.TEXT_TO_IMAGE:
+                raise ValueError(f"only text-to-image prompts can be hidden, not {sample.task}")
+        ids, kind = self.nullify(tape.ids, tape.kind)
+        return tape._replace(
+            ids=torch.where(rows[:, None, None], ids, tape.ids),
+            kind=torch.where(rows[:, None], kind, tape.kind),
+        )
+
+    def _token_id(self, token: str) -> int:
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        if found is None or (found == self.tokenizer.unk_token_id and token != "<unk>"):
+            raise ConfigError(f"the tokenizer does not know the template's token {token!r}")
+        return found
+
+
+def to_uint8(pixels: Tensor) -> list[np.ndarray]:
+    """(n, 3, H, W) in [-1, 1] -> n arrays (H, W, 3); truncated, as the published code does."""
+    scaled = ((pixels.float() + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())

@@ -1,0 +1,151 @@
+"""Janus and Janus-Pro: transformers' own classes behind the `Policy` protocol."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import JanusForConditionalGeneration, PreTrainedTokenizerBase
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.protocols import Capabilities
+from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.sampling import draw, guide, log_distribution
+from unified_rl.models.next_position import NextPositionPolicy
+from unified_rl.models.template import Template
+
+
+class JanusPolicy(NextPositionPolicy):
+    """Understands through a SigLIP encoder, draws through a VQ codebook, one Llama between.
+
+    Args:
+        model: any size; its VQ codebook has rows of unit norm (the official search normalises
+            them, the library's does not, and with unit rows both agree).
+        tokenizer: knows every token of `template`.
+        template: layout of a prompt.
+    """
+
+    def __init__(
+        self,
+        model: JanusForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+    ) -> None:
+        vision, codec = model.config.vision_config, model.config.vq_config
+        self._vocabulary = model.config.text_config.vocab_size
+        super().__init__(
+            tokenizer,
+            template,
+            Capabilities(
+                likelihood="next_token",
+                shared_image_tokens=False,
+                image_size=vision.image_size,
+                image_positions=codec.num_patches**2,
+                code_depth=1,
+                codebook_size=codec.num_embeddings,
+            ),
+        )
+        self.janus = model
+        self.codec.requires_grad_(False).eval()
+
+    @property
+    def codec(self) -> torch.nn.Module:
+        """The VQ image tokenizer; frozen, and in eval mode whatever `train` says."""
+        return self.janus.model.vqmodel
+
+    def train(self, mode: bool = True) -> "JanusPolicy":
+        """Switches everything but the codec."""
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    @property
+    def text_vocabulary_size(self) -> int:
+        """Rows of the text head."""
+        return self._vocabulary
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """(...,) -> (..., width)."""
+        return self.janus.get_input_embeddings()(ids)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """(..., 1) -> (..., width), through the generation aligner."""
+        return self.janus.prepare_embeddings_for_image_generation(codes[..., 0])
+
+    def embed_pixels(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) in [-1, 1] -> (n, positions, width), through SigLIP and its aligner."""
+        return self.janus.model.get_image_features(pixels, return_dict=True).pooler_output
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., V)."""
+        return self.janus.lm_head(hidden)
+
+    def new_cache(self, columns: int) -> PrefixCache:
+        """An empty cache of the language model."""
+        return PrefixCache(self.janus.config.text_config, columns)
+
+    def backbone(
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+    ) -> Tensor:
+        """(B, n, width) -> (B, n, width)."""
+        return self.janus.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) in [-1, 1] -> (n, positions, 1)."""
+        tokens = self.codec.encode(pixels, return_dict=True).image_tokens
+        return tokens.reshape(pixels.shape[0], self.image_positions, 1)
+
+    @torch.no_grad()
+    def decode_images(self, codes: Tensor) -> Tensor:
+        """(n, positions, 1) -> (n, 3, H, W) in about [-1, 1]."""
+        return self.codec.decode(codes[..., 0])
+
+    def draw_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        behaviour: Behaviour,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Draws one position; see `NextPositionPolicy`."""
+        log_probs = self._log_distribution(conditional, unconditional, behaviour, None)
+        codes, chosen = draw(log_probs, generator)
+        support = torch.isfinite(log_probs)[:, None] if behaviour.image.truncates else None
+        return codes[:, None], chosen[:, None], support
+
+    def score_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        codes: Tensor,
+        behaviour: Behaviour,
+        support: Tensor | None,
+    ) -> Tensor:
+        """(R, 1); see `NextPositionPolicy`."""
+        support = None if support is None else support[:, 0]
+        log_probs = self._log_distribution(conditional, unconditional, behaviour, support)
+        return log_probs.gather(-1, codes)
+
+    def _log_distribution(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        behaviour: Behaviour,
+        support: Tensor | None,
+    ) -> Tensor:
+        logits = self.janus.model.generation_head(conditional)
+        if unconditional is not None:
+            twin = self.janus.model.generation_head(unconditional)
+            logits = guide(logits, twin, behaviour.guidance_scale)
+        return log_distribution(logits, behaviour.image, support=support)
+
+    def save(self, folder: Path) -> None:
+        """Writes a standard folder: safetensors, configuration, tokenizer."""
+        self.janus.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)

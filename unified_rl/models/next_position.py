@@ -1,0 +1,86 @@
+"""Families that draw an image position by position: flat next-token and residual-depth ones."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.trajectory import Modality, Trajectory
+from unified_rl.decoding.session import Session
+from unified_rl.decoding.tape import Kind, Tape
+from unified_rl.models.base import UnifiedPolicy
+
+
+class NextPositionPolicy(UnifiedPolicy):
+    """Draws `image_positions` positions in reading order, D codes at each.
+
+    The state that has read everything before a position predicts it: the begin-of-image state
+    predicts position 0 through the image head.
+    """
+
+    @abstractmethod
+    def draw_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        behaviour: Behaviour,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Draws one position.
+
+        Args:
+            conditional: (R, width) states; `unconditional` those of the twins, if guided.
+            behaviour: how codes are drawn.
+            generator: source of randomness.
+            unconditional: see `conditional`.
+
+        Returns:
+            codes (R, D), their log-probs (R, D), and the support (R, D, K) bool that truncation
+            left, None where nothing is truncated.
+        """
+
+    @abstractmethod
+    def score_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        codes: Tensor,
+        behaviour: Behaviour,
+        support: Tensor | None,
+    ) -> Tensor:
+        """(R, D) log-probs of given codes (R, D) from the same states as `draw_codes`."""
+
+    def draw_image(self, session: Session, rows: Tensor, segment: Tensor) -> None:
+        """Pushes one image for the given rows, one position at a time."""
+        behaviour = session.behaviour
+        for _ in range(self.image_positions):
+            twin = session.unconditional
+            codes, logprobs, support = self.draw_codes(
+                session.conditional, twin, behaviour, session.generator
+            )
+            if twin is not None and not behaviour.replays_guided:
+                logprobs = self.score_codes(session.conditional, None, codes, behaviour, support)
+            if support is not None:
+                session.record("image_support", support[:, None])
+            session.push(codes[:, None], Kind.CODE, rows, segment, logprobs[:, None])
+
+    def image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
+        """(B, L, D) log-probs of the image actions, 0 elsewhere."""
+        result = torch.zeros_like(trajectory.logprobs)
+        rows, columns = trajectory.mask_of(Modality.IMAGE)[..., 0].nonzero(as_tuple=True)
+        if not len(rows):
+            return result
+        twin = None
+        if trajectory.behaviour.replays_guided:
+            ids, kind = self.nullify(tape.ids, tape.kind)
+            twin = self.read(tape._replace(ids=ids, kind=kind))[rows, columns - 1]
+        support = trajectory.tape.get("image_support")
+        scores = self.score_codes(
+            hidden[rows, columns - 1],
+            twin,
+            tape.ids[rows, columns],
+            trajectory.behaviour,
+            None if support is None else support[rows, columns],
+        )
+        return result.index_put((rows, columns), scores)

@@ -1,0 +1,70 @@
+"""Where a result comes from: code, settings, seed, machine, libraries."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What it takes to say how a number came about; JSON-able.
+
+    Args:
+        config: the composed configuration.
+        seed: of the run.
+    """
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "seed": seed,
+        "config": dict(config),
+        "config_hash": config_hash(config),
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{n: metadata.version(n) for n in ("unified-rl", "torch", "transformers", "lightning")},
+        },
+    }
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits that change with any setting but the paths."""
+    relevant = {key: value for key, value in config.items() if key != "paths"}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

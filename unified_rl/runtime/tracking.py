@@ -1,0 +1,91 @@
+"""Where a run's numbers and pictures go: CSV always, W&B offline unless asked otherwise."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import wandb
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from unified_rl.core.sample import Text
+from unified_rl.core.trajectory import Rollout
+
+
+def loggers(
+    output: Path,
+    config: Mapping[str, Any],
+    mode: Literal["offline", "online", "disabled"],
+    project: str,
+    group: str | None = None,
+) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        output: folder of the run; its last two parts name the run in W&B.
+        config: the composed configuration.
+        mode: of W&B; "disabled" leaves it out.
+        project: in W&B.
+        group: in W&B; runs of one sweep share it.
+    """
+    found: list[Logger] = [CSVLogger(output, name="", version="metrics")]
+    if mode != "disabled":
+        found.append(
+            WandbLogger(
+                name="/".join(output.parts[-2:]),
+                project=project,
+                group=group,
+                save_dir=output,
+                offline=mode == "offline",
+                config=dict(config),
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        )
+    return found
+
+
+class SampleTable(lightning.Callback):
+    """Logs completions of the latest rollout, with images and rewards, as a W&B table.
+
+    Args:
+        every: iterations between tables; 0 logs none.
+        count: completions a table shows.
+    """
+
+    def __init__(self, every: int, count: int = 8) -> None:
+        self.every, self.count = every, count
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Logs where there is something to see."""
+        latest = getattr(pl_module, "latest", None)
+        if not self.every or latest is None or batch_idx % self.every:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                rollout, scores = latest
+                names = list(scores.components)
+                rows = [
+                    [rollout.samples[i].prompt_text, *_pictured(rollout, i), float(scores.outcome[i])]
+                    + [float(scores.components[name].outcome[i]) for name in names]
+                    for i in range(min(self.count, len(rollout.samples)))
+                ]
+                table = wandb.Table(["prompt", "text", "images", "reward", *names], rows)
+                histograms = {
+                    f"rewards/{name}": wandb.Histogram(scores.components[name].outcome.tolist())
+                    for name in names
+                }
+                logger.experiment.log({"samples": table, **histograms})
+
+
+def _pictured(rollout: Rollout, row: int) -> tuple[str, list[wandb.Image]]:
+    segments = rollout.completions[row].segments
+    texts = [s.text if isinstance(s, Text) else "[image]" for s in segments]
+    images = [wandb.Image(s.pixels) for s in segments if not isinstance(s, Text)]
+    return " ".join(texts), images

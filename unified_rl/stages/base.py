@@ -1,0 +1,120 @@
+"""What all stages share: building the policy, one optimiser step, seeded randomness, logging."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from unified_rl.core.errors import TrainingError
+from unified_rl.core.protocols import Policy
+from unified_rl.stages.optimisation import Optimisation
+
+SKIP_LIMIT = 5
+"""So many steps in a row without a finite gradient end the run."""
+
+
+class Stage(lightning.LightningModule):
+    """Base of all training stages; a stage is one `training_step` on a batch of samples.
+
+    Args:
+        policy: makes the policy; called once, when the strategy is ready for it.
+        optimisation: how weights move.
+        iterations: batches that the whole run takes; the schedule spans them.
+        seed: of all randomness of the stage, together with the iteration and the rank.
+    """
+
+    progress_metrics: tuple[str, ...] = ("loss",)
+
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        optimisation: Optimisation,
+        iterations: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self._make_policy = policy
+        self.policy: Policy | None = None
+        self.optimisation, self.iterations, self.seed = optimisation, iterations, seed
+        self.iteration = 0
+        self._skipped = 0
+
+    # -- Lightning's hooks ---------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Builds the policy inside the strategy's context, as sharded strategies need."""
+        if self.policy is None:
+            self.policy = self._make_policy()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; its learning rate follows `self.iteration`."""
+        return self.optimisation.optimizer(self.policy.parameters())
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts iterations."""
+        self.iteration += 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves the place in the run."""
+        checkpoint["iteration"] = self.iteration
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from the place in the run."""
+        self.iteration = checkpoint["iteration"]
+
+    # -- for stages ----------------------------------------------------------------------------
+
+    def generator(self, purpose: int = 0) -> torch.Generator:
+        """Randomness of this iteration and rank, the same however often a run is resumed."""
+        entropy = [self.seed, self.iteration, self.global_rank, purpose]
+        state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device=self.device).manual_seed(state)
+
+    def descend(self, losses: Iterable[Tensor]) -> float:
+        """One optimiser step down a loss that comes in parts which add up.
+
+        Args:
+            losses: yields the parts; each is differentiated before the next is asked for.
+
+        Returns:
+            The norm of the gradient before clipping. A step without a finite gradient is skipped.
+
+        Raises:
+            TrainingError: too many steps in a row had no finite gradient.
+        """
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)
+        for loss in losses:
+            self.manual_backward(loss)
+        limit = self.optimisation.gradient_clip or float("inf")
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if not np.isfinite(norm):
+            self._skipped += 1
+            optimizer.zero_grad(set_to_none=True)
+            if self._skipped >= SKIP_LIMIT:
+                raise TrainingError(
+                    f"the gradient was {norm} for {SKIP_LIMIT} steps in a row, last at iteration "
+                    f"{self.iteration}; lower optimisation.learning_rate="
+                    f"{self.optimisation.learning_rate}"
+                )
+            return norm
+        self._skipped = 0
+        factor = self.optimisation.factor(self.iteration, self.iterations)
+        for group in optimizer.param_groups:
+            group["lr"] = self.optimisation.learning_rate * factor
+        optimizer.step()
+        return norm
+
+    def report(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Logs metrics of this iteration; those in `progress_metrics` show in the progress bar."""
+        values = {name: float(value) for name, value in metrics.items()}
+        values["skipped_steps"] = float(self._skipped)
+        values["iteration"] = float(self.iteration)
+        shown = {name: values.pop(name) for name in self.progress_metrics if name in values}
+        self.log_dict(values, on_step=True, batch_size=1)
+        self.log_dict(shown, on_step=True, prog_bar=True, batch_size=1)

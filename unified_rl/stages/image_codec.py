@@ -1,0 +1,51 @@
+"""Trains a policy's image tokenizer by reconstruction, which published models bring along."""
+
+from collections.abc import Callable
+
+import torch
+
+from unified_rl.core.protocols import Policy
+from unified_rl.core.sample import Image, Sample
+from unified_rl.stages.base import Stage
+from unified_rl.stages.optimisation import Optimisation
+
+
+class ImageCodec(Stage):
+    """Learns to draw what it sees through the bottleneck of the policy's codes.
+
+    Args:
+        policy, optimisation, iterations, seed: see `Stage`. The policy offers
+            `codec_objective() -> Module`, which turns pixels into terms with a `loss`.
+    """
+
+    progress_metrics = ("loss", "reconstruction")
+
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        optimisation: Optimisation,
+        iterations: int,
+        seed: int,
+    ) -> None:
+        super().__init__(policy, optimisation, iterations, seed)
+        self.objective: torch.nn.Module | None = None
+
+    def configure_model(self) -> None:
+        """Builds the policy and its codec's objective."""
+        super().configure_model()
+        if self.objective is None:
+            self.policy.requires_grad_(False)
+            self.objective = self.policy.codec_objective()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser of the codec alone."""
+        return self.optimisation.optimizer(self.objective.parameters())
+
+    def training_step(self, batch: list[Sample], batch_idx: int) -> None:
+        """Encode, quantise, decode, follow the gradient."""
+        self.objective.train()
+        images = [s for sample in batch for s in sample.target if isinstance(s, Image)]
+        terms = self.objective(self.policy.pixels(images))
+        norm = self.descend([terms.loss])
+        metrics = {name: float(value.detach()) for name, value in terms._asdict().items()}
+        self.report(metrics | {"gradient_norm": norm})

@@ -1,0 +1,227 @@
+"""GRPO over whole multimodal trajectories: sample, score, compare within the group, improve."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import ConfigError
+from unified_rl.core.protocols import Policy
+from unified_rl.core.sample import Sample
+from unified_rl.core.trajectory import Modality, Rollout, Trajectory, repeat_for_groups
+from unified_rl.objectives.advantages import (
+    group_advantages,
+    process_advantages,
+    zero_variance_fraction,
+)
+from unified_rl.objectives.grpo import GrpoObjective, GrpoTerms
+from unified_rl.rewards.hybrid import HybridReward, HybridScores
+from unified_rl.stages.base import Stage
+from unified_rl.stages.optimisation import Optimisation
+
+Level = Literal["outcome", "process", "both"]
+
+
+class UnifiedGRPO(Stage):
+    """One rollout, one reward, one objective over text and image tokens of a single trajectory.
+
+    Source: UnifiedGRPO 3.3, eqs. 3 to 7.
+    Departs: the paper does not say whether process-level advantages replace eq. 5 or join it; both
+        are offered (`level`).
+
+    Args:
+        policy, optimisation, iterations, seed: see `Stage`.
+        reward: the hybrid reward.
+        objective: the loss.
+        behaviour: how completions are drawn, and therefore scored.
+        group_size: G, completions a prompt.
+        level: "outcome" compares whole completions (eq. 5), "process" their modality steps,
+            "both" adds the two.
+        advantage_scale: "std" divides by the group's standard deviation, "none" only centres.
+        step_normalisation: "group" normalises all step rewards of a group together, as the paper
+            says; "step" each step with its likes.
+        updates_per_rollout: passes over a rollout.
+        minibatch_count: optimiser steps a pass.
+        micro_batch_size: rows differentiated at once; 0 takes a whole minibatch. Changes no number.
+        reference_device: where the frozen reference lives; null keeps it beside the policy.
+    """
+
+    progress_metrics = ("reward", "kl", "format")
+
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        optimisation: Optimisation,
+        iterations: int,
+        seed: int,
+        reward: HybridReward,
+        objective: GrpoObjective,
+        behaviour: Behaviour,
+        group_size: int = 4,
+        level: Level = "outcome",
+        advantage_scale: Literal["std", "none"] = "std",
+        step_normalisation: Literal["group", "step"] = "group",
+        updates_per_rollout: int = 1,
+        minibatch_count: int = 1,
+        micro_batch_size: int = 0,
+        reference_device: str | None = None,
+    ) -> None:
+        super().__init__(policy, optimisation, iterations, seed)
+        if group_size < 2:
+            raise ConfigError(f"stage.group_size={group_size} leaves nothing to compare; use 2+")
+        if level not in ("outcome", "process", "both"):
+            raise ConfigError(f"stage.level={level!r} is none of outcome, process, both")
+        if behaviour.text.temperature == 0 or behaviour.image.temperature == 0:
+            raise ConfigError("stage.behaviour.temperature=0 makes all completions of a group alike")
+        self.reward, self.objective, self.behaviour = reward, objective, behaviour
+        self.group_size, self.level = group_size, level
+        self.advantage_scale = advantage_scale
+        self.step_normalisation = step_normalisation
+        self.updates_per_rollout, self.minibatch_count = updates_per_rollout, minibatch_count
+        self.micro_batch_size, self.reference_device = micro_batch_size, reference_device
+        self._reference: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
+        self.latest: tuple[Rollout, HybridScores] | None = None
+
+    def on_fit_start(self) -> None:
+        """Tests the rewards and sets the frozen reference up, from the same start as the policy."""
+        self.reward.self_test()
+        if self.objective.beta > 0 and not self._reference:
+            reference = self._make_policy().eval().requires_grad_(False)
+            self._reference = (reference.to(self.reference_device or self.device),)
+
+    def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
+        """Sample, score, compare, improve."""
+        self.policy.eval()  # no dropout between rollout, replay and reference
+        clock = [time.perf_counter()]
+        rollout = self.sample(prompts)
+        clock.append(time.perf_counter())
+        scores = self.reward(rollout)
+        clock.append(time.perf_counter())
+        advantages = self.compare(rollout, scores)
+        metrics = self.improve(rollout.trajectory, advantages)
+        clock.append(time.perf_counter())
+        self.latest = rollout, scores
+        durations = [after - before for before, after in zip(clock, clock[1:], strict=False)]
+        metrics |= dict(zip(("rollout_s", "reward_s", "update_s"), durations, strict=True))
+        self.report(metrics | self._describe(rollout, scores))
+
+    def sample(self, prompts: list[Sample]) -> Rollout:
+        """G completions of each prompt."""
+        samples = repeat_for_groups(prompts, self.group_size)
+        trajectory, completions = self.policy.sample(samples, self.behaviour, self.generator())
+        return Rollout(samples, completions, trajectory, self.group_size)
+
+    def compare(self, rollout: Rollout, scores: HybridScores) -> Tensor:
+        """(B, L) advantages; 0 in the prompt."""
+        segment = rollout.trajectory.segment
+        advantages = torch.zeros(segment.shape, device=segment.device)
+        if self.level in ("outcome", "both"):
+            outcome = group_advantages(scores.outcome, self.group_size, self.advantage_scale)
+            advantages = advantages + outcome.to(segment.device)[:, None] * (segment >= 0)
+        if self.level in ("process", "both"):
+            if scores.steps is None:
+                raise ConfigError(f"stage.level={self.level} needs a reward that scores steps")
+            advantages = advantages + process_advantages(
+                scores.steps.to(segment.device),
+                segment,
+                self.group_size,
+                self.step_normalisation,
+                self.advantage_scale,
+            )
+        return advantages
+
+    def improve(self, trajectory: Trajectory, advantages: Tensor) -> dict[str, float]:
+        """Follows the objective: `updates_per_rollout` passes in `minibatch_count` steps each."""
+        shuffled = torch.randperm(
+            trajectory.row_count, generator=self.generator(purpose=1), device=self.device
+        )
+        minibatches = [
+            _Minibatch(self, trajectory.select(rows), advantages[rows])
+            for rows in shuffled.chunk(self.minibatch_count)
+        ]
+        terms: list[GrpoTerms] = []
+        norms = [
+            self.descend(minibatch.losses(terms))
+            for _ in range(self.updates_per_rollout)
+            for minibatch in minibatches
+        ]
+        names = ("kl", "clip_fraction", "ratio_mean")
+        means = {name: sum(float(getattr(t, name)) for t in terms) / len(terms) for name in names}
+        updates = self.updates_per_rollout * len(minibatches)
+        return means | {
+            "loss": sum(float(t.loss.detach()) for t in terms) / updates,
+            "policy_loss": sum(float(t.policy_loss) for t in terms) / updates,
+            "gradient_norm": sum(norms) / len(norms),
+            "replay_error": minibatches[0].replay_error or 0.0,
+            "learning_rate": self.optimizers().param_groups[0]["lr"],
+        }
+
+    def reference_logprobs(self, trajectory: Trajectory) -> Tensor | None:
+        """(B, L, D) under the frozen start of this stage; None where no KL is asked for."""
+        if not self._reference:
+            return None
+        device = self.reference_device or self.device
+        with torch.no_grad():
+            return self._reference[0].logprobs(trajectory.to(device)).to(self.device)
+
+    def _describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
+        trajectory = rollout.trajectory
+        actions = {m: trajectory.mask_of(m) for m in Modality}
+        surprise = {m: -trajectory.logprobs[actions[m]].mean().nan_to_num() for m in Modality}
+        metrics = self.reward.metrics(scores)
+        return metrics | {
+            "text_entropy": float(surprise[Modality.TEXT]),
+            "image_entropy": float(surprise[Modality.IMAGE]),
+            "text_tokens": float(actions[Modality.TEXT].sum() / trajectory.row_count),
+            "images": sum(len(c.images) for c in rollout.completions) / trajectory.row_count,
+            "finished": sum(c.finished for c in rollout.completions) / trajectory.row_count,
+            "frac_reward_zero_std": float(
+                zero_variance_fraction(scores.outcome, self.group_size)
+            ),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves the place in the run and the reward's counters."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["reward"] = self.reward.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from the place in the run."""
+        super().on_load_checkpoint(checkpoint)
+        self.reward.load_state_dict(checkpoint["reward"])
+
+
+class _Minibatch:
+    """Rows of a rollout with everything that one optimiser step needs, kept over the passes."""
+
+    def __init__(self, stage: UnifiedGRPO, rows: Trajectory, advantages: Tensor) -> None:
+        self.stage = stage
+        self.weights = stage.objective.weights(rows.action_mask, rows.modality)
+        size = stage.micro_batch_size or rows.row_count
+        spans = [slice(start, start + size) for start in range(0, rows.row_count, size)]
+        self.parts = [(rows.select(s), advantages[s], self.weights[s]) for s in spans]
+        self.references = [stage.reference_logprobs(part) for part, _, _ in self.parts]
+        self.behaviours: list[Tensor] = []
+        if stage.updates_per_rollout * stage.minibatch_count > 1:
+            # Replayed in the very shapes of the update, so that its first ratio is exactly 1.
+            with torch.no_grad():
+                self.behaviours = [stage.policy.logprobs(part) for part, _, _ in self.parts]
+        self.replay_error: float | None = None
+
+    def losses(self, terms: list[GrpoTerms]) -> Iterator[Tensor]:
+        """The minibatch's loss in parts that add up; what to log is appended to `terms`."""
+        first = self.replay_error is None
+        for index, (part, advantages, weights) in enumerate(self.parts):
+            logprobs = self.stage.policy.logprobs(part)
+            if first:
+                gap = (logprobs.detach() - part.logprobs).abs().max()
+                self.replay_error = max(self.replay_error or 0.0, float(gap))
+            behaviour = self.behaviours[index] if self.behaviours else logprobs.detach()
+            found = self.stage.objective.loss(
+                logprobs, behaviour, self.references[index], advantages, weights, part.action_mask
+            )
+            terms.append(found._replace(loss=found.loss.detach()))
+            yield found.loss

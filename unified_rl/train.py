@@ -1,0 +1,61 @@
+"""Trains one stage: warm-up SFT, unified GRPO, or an image tokenizer."""
+
+import sys
+import warnings
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from unified_rl.runtime.cli import run
+
+
+def main(config: DictConfig) -> int:
+    """Builds a stage from its configuration and trains it.
+
+    Args:
+        config: composed from `conf/train.yaml`.
+    """
+    train_from(config)
+    return 0
+
+
+def train_from(config: DictConfig, label: str | None = None) -> Path:
+    """Trains what the configuration says; the folder of the resulting policy."""
+    import lightning
+    import torch
+    from hydra.utils import instantiate
+
+    from unified_rl.runtime.training import train
+
+    quieten()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    lightning.seed_everything(config.seed, verbose=False)
+    stage = instantiate(config.stage)
+    return train(
+        stage=stage,
+        data=instantiate(config.data),
+        make_trainer=instantiate(config.trainer, _partial_=True),
+        output=Path(config.paths.output),
+        config=OmegaConf.to_container(config, resolve=True),
+        make_loggers=instantiate(config.logger),
+        sample_every=config.sample_every,
+        checkpoint_every=config.checkpoint_every,
+        label=label or type(stage).__name__,
+    )
+
+
+def quieten() -> None:
+    """Silences what libraries say of choices that are ours, so that what remains is worth reading."""
+    import logging
+
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__`.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, "train", __doc__))
