@@ -31,14 +31,14 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
-    stage = instantiate(config.stage)
+    stage = instantiate(config.stage, _convert_="all")
     return train(
         stage=stage,
-        data=instantiate(config.data),
-        make_trainer=instantiate(config.trainer, _partial_=True),
+        data=instantiate(config.data, _convert_="all"),
+        make_trainer=instantiate(config.trainer, _partial_=True, _convert_="all"),
         output=Path(config.paths.output),
         config=OmegaConf.to_container(config, resolve=True),
-        make_loggers=instantiate(config.logger),
+        make_loggers=instantiate(config.logger, _convert_="all"),
         sample_every=config.sample_every,
         checkpoint_every=config.checkpoint_every,
         label=label or type(stage).__name__,

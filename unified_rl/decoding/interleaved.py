@@ -38,7 +38,7 @@ def interleave(session: Session, starts_with_image: Tensor, may_continue: Tensor
             asked, ended = _write_text(session, writing, step)
             finished |= ended
             step += writing
-            drawing |= asked & (images < limit)
+            drawing |= asked & may_continue & (images < limit)
         if not bool(drawing.any()):
             return finished
         _force(session, model.begin_of_image_id, drawing, step)

@@ -1,0 +1,1 @@
+"""Rewards: one file, one class each; `hybrid` composes them."""

@@ -13,11 +13,6 @@ class _StageBar(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate)
         self._label = label
 
-    def init_train_tqdm(self) -> tqdm:
-        bar = super().init_train_tqdm()
-        bar.dynamic_ncols = True
-        return bar
-
     def on_train_epoch_start(self, trainer, pl_module) -> None:  # noqa: ANN001 (Lightning's types)
         super().on_train_epoch_start(trainer, pl_module)
         self.train_progress_bar.set_description(self._label)

@@ -47,5 +47,6 @@ class ImageCodec(Stage):
         images = [s for sample in batch for s in sample.target if isinstance(s, Image)]
         terms = self.objective(self.policy.pixels(images))
         norm = self.descend([terms.loss])
-        metrics = {name: float(value.detach()) for name, value in terms._asdict().items()}
+        metrics = {name: v.detach() for name, v in terms._asdict().items() if v.ndim == 0}
+        metrics["used_codes"] = terms.codes.unique().numel()
         self.report(metrics | {"gradient_norm": norm})

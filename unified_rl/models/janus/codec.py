@@ -1,4 +1,4 @@
-"""Training of the VQ image tokenizer of a Janus policy; the library can only run it."""
+"""How the VQ image tokenizer of a Janus policy is trained; the library can only run it."""
 
 from typing import NamedTuple
 
@@ -7,136 +7,207 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from transformers import JanusVQVAE
 
+FOREGROUND_DISTANCE = 0.1
+"""Least distance of one channel to the ground's that makes a pixel foreground; ink has > 1."""
+
 
 class CodecTerms(NamedTuple):
-    """The loss of a batch and its parts, before their weights.
+    """The loss of a batch and its parts before their weights; only `loss` has a gradient.
 
     Attributes:
-        loss: () to be minimised; the only one with a gradient.
-        reconstruction: () foreground-weighted absolute plus squared error, pixels in [-1, 1].
-        commitment: () one minus the cosine between latents and their codes.
-        locality: () one minus the cosine between latents and the mean of their identical patches.
-        used_count: () codes that the batch uses.
+        loss: () to be minimised.
+        reconstruction: () foreground-weighted mean of absolute plus squared error, per channel.
+        commitment: () one minus the cosine of latents and their codes' rows, 0..2.
+        locality: () nats by which latents are mistaken for those of other patches.
+        codes: (n, positions), what the library's `encode` gives for these weights.
+        decoded: (n, 3, H, W) in about [-1, 1], what its `decode` gives for `codes`.
     """
 
     loss: Tensor
     reconstruction: Tensor
     commitment: Tensor
     locality: Tensor
-    used_count: Tensor
+    codes: Tensor
+    decoded: Tensor
+
+
+class _Kinds(NamedTuple):
+    """The distinct raw patches of a batch; `of` (m,) says which of the u kinds each patch is."""
+
+    patches: Tensor
+    of: Tensor
+    sizes: Tensor
 
 
 class CodecObjective(torch.nn.Module):
+    """Trains a codec whose codes a language model can predict.
+
+    A convolutional encoder sees the whole image, so one and the same white patch gets dozens of
+    codes, by what lies around it, and a language model has to guess among them. The locality term
+    makes the code a function of the patch. The codebook follows the latents by EMA and its rows
+    keep unit norm, so the library's search equals one by cosine. Its statistics are buffers here,
+    where they resume training, and not a part of the saved model.
+
+    Source: VQ-VAE (arXiv 1711.00937), section 3.2 and appendix A.1; normalised codes of ViT-VQGAN
+        (arXiv 2110.04627), section 3.2; the locality term is InfoNCE (arXiv 1807.03748, eq. 4).
+    Departs: no GAN and no perceptual loss, which flat colours do not need. The positives of
+        InfoNCE are the means of identical patches. In EMA each *kind* of patch counts once a
+        batch, and in the terms on latents half of the weight goes by kind: else the ground, three
+        quarters of all patches, owns the codebook. Dead codes restart from foreground only.
+
+    Args:
+        codec: trained in place; its parameters need gradients from here on, save the codebook.
+        commitment_weight: 0 or more.
+        locality_weight: 0 or more. Acts on patches that recur exactly in a batch, so this term
+            is for drawn worlds and stays 0 on photographs.
+        locality_temperature: of the cosines in the locality term, above 0.
+        foreground_weight: of pixels on or near the foreground; the ground weighs 1.
+        foreground_margin: how far "near" reaches, px.
+        ground: value of all channels of the ground, in [-1, 1].
+        ema_decay: of the codebook, in [0, 1).
+        restart_after: steps without a use after which a code is dead.
+        restart_cosine: a dead code restarts only from a latent that is less similar than this to
+            all living ones; spare codes then stay unused instead of splitting a patch in two.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
     def __init__(
         self,
         codec: JanusVQVAE,
         commitment_weight: float = 0.25,
         locality_weight: float = 1.0,
+        locality_temperature: float = 0.1,
         foreground_weight: float = 5.0,
+        foreground_margin: int = 1,
         ground: float = 1.0,
         ema_decay: float = 0.97,
-        shared: bool = True,
-        balanced: bool = True,
-        dead_below: float = 0.1,
-        nearness: float = 0.99,
-        push: float = 0.0,
-        push_margin: float = 0.5,
-        nce: float = 0.0,
-        tau: float = 0.1,
+        restart_after: int = 75,
+        restart_cosine: float = 0.95,
     ) -> None:
         super().__init__()
-        self.__dict__.update(
-            commitment_weight=commitment_weight, locality_weight=locality_weight,
-            foreground_weight=foreground_weight, ground=ground, ema_decay=ema_decay,
-            shared=shared, balanced=balanced, dead_below=dead_below, nearness=nearness,
-            push=push, nce=nce, tau=tau, push_margin=push_margin,
-        )
+        for setting, is_valid, demand in (
+            (f"{commitment_weight=}", commitment_weight >= 0, "0 or more"),
+            (f"{locality_weight=}", locality_weight >= 0, "0 or more"),
+            (f"{locality_temperature=}", locality_temperature > 0, "above 0"),
+            (f"{foreground_weight=}", foreground_weight > 0, "above 0"),
+            (f"{foreground_margin=}", foreground_margin >= 0, "0 or more"),
+            (f"{ema_decay=}", 0 <= ema_decay < 1, "in [0, 1)"),
+            (f"{restart_after=}", restart_after >= 1, "1 or more"),
+        ):
+            if not is_valid:
+                raise ValueError(f"{setting} must be {demand}")
         self.codec = codec.requires_grad_(True)
         self.codebook.requires_grad_(False)
-        self.register_buffer("counts", torch.zeros(self.codebook.shape[0]))
-        self.register_buffer("sums", torch.zeros_like(self.codebook))
-        self.restarts = 0
+        self.commitment_weight = commitment_weight
+        self.locality_weight = locality_weight
+        self.locality_temperature = locality_temperature
+        self.foreground_weight = foreground_weight
+        self.foreground_margin = foreground_margin
+        self.ground = ground
+        self.ema_decay = ema_decay
+        self.restart_after = restart_after
+        self.restart_cosine = restart_cosine
+        rows = self.codebook.shape[0]
+        self.register_buffer("latent_sums", torch.zeros_like(self.codebook))  # EMA, (K, d)
+        # All dead, so that the first step spreads the codebook over its latents.
+        self.register_buffer("idle_step_counts", torch.full((rows,), restart_after))  # (K,)
 
     @property
     def codebook(self) -> Tensor:
+        """(K, d), rows of unit norm."""
         return self.codec.quantize.embedding.weight
 
     def forward(self, pixels: Tensor) -> CodecTerms:
-        hidden = self.codec.quant_conv(self.codec.encoder(pixels))
-        latents = functional.normalize(hidden, dim=1)
-        n, d, g, _ = latents.shape
-        flat = latents.permute(0, 2, 3, 1).reshape(-1, d)
-        patches, groups, sizes = self.group(pixels, g)
-        u = len(sizes)
-        means = functional.normalize(
-            torch.zeros(u, d).index_add(0, groups, flat), dim=-1
-        )
-        is_fg = (patches != self.ground).any(-1)
+        """Scores (n, 3, H, W) in [-1, 1]; in training mode the codebook takes an EMA step first."""
+        latents = self.codec.quant_conv(self.codec.encoder(pixels))  # (n, d, grid, grid)
+        latents = functional.normalize(latents, dim=1).permute(0, 2, 3, 1)
+        shape, latents = latents.shape, latents.flatten(0, 2)  # (m, d), m = n * positions
+        kinds = _kinds(pixels, shape[1])
+        means = latents.new_zeros(len(kinds.sizes), shape[3]).index_add(0, kinds.of, latents)
+        means = functional.normalize(means, dim=-1)  # (u, d)
         if self.training:
-            with torch.no_grad():
-                if self.balanced:
-                    self.update(means, is_fg)
-                else:
-                    self.update(flat, is_fg[groups])
-        if self.shared:
-            codes = (means @ self.codebook.T).argmax(-1)[groups]
-        else:
-            codes = (flat @ self.codebook.T).argmax(-1)
-        chosen = self.codebook[codes]
-        w = 1.0 / sizes[groups] / u if self.balanced else torch.full((len(flat),), 1 / len(flat))
-        commitment = (w * (1 - (flat * chosen).sum(-1))).sum()
-        locality = (w * (1 - (flat * means.detach()[groups]).sum(-1))).sum()
-        quantised = flat + (chosen - flat).detach()
-        recon = self.codec.decoder(
-            self.codec.post_quant_conv(quantised.view(n, g, g, d).permute(0, 3, 1, 2))
-        )
-        fg = ((pixels - self.ground).abs().amax(1, keepdim=True) > 0.1).float()
-        fg = functional.max_pool2d(fg, 3, 1, 1)
-        weight = 1 + (self.foreground_weight - 1) * fg
-        err = recon - pixels
-        reconstruction = (weight * (err.abs() + err.square())).mean() / weight.mean()
+            self._update_codebook(means.detach(), self._is_foreground(kinds.patches).any(-1))
+        codes = (latents @ self.codebook.T).argmax(-1)  # (m,)
+        rows = self.codebook[codes]
+        weights = 0.5 / len(latents) + 0.5 / (kinds.sizes * len(kinds.sizes))[kinds.of]  # sum is 1
+        commitment = (weights * (1 - (latents * rows).sum(-1))).sum()
+        locality = self._locality(latents, means, kinds, weights)
+        quantised = (latents + (rows - latents).detach()).view(shape).permute(0, 3, 1, 2)
+        decoded = self.codec.decoder(self.codec.post_quant_conv(quantised))
+        reconstruction = self._reconstruction(decoded, pixels)
         loss = (
-            reconstruction
-            + self.commitment_weight * commitment
-            + self.locality_weight * locality
+            reconstruction + self.commitment_weight * commitment + self.locality_weight * locality
         )
-        if self.push:
-            sim = means @ means.T
-            sim = sim - 2 * torch.eye(u)
-            loss = loss + self.push * (sim - self.push_margin).clamp(min=0).sum() / u
-        if self.nce:
-            ce = functional.cross_entropy(flat @ means.T / self.tau, groups, reduction="none")
-            locality = (w * ce).sum()
-            loss = loss + self.nce * locality
-        return CodecTerms(loss, reconstruction.detach(), commitment.detach(), locality.detach(), codes.unique().numel())
+        parts = (reconstruction.detach(), commitment.detach(), locality.detach())
+        return CodecTerms(loss, *parts, codes.view(len(pixels), -1), decoded.detach())
 
-    def group(self, pixels, g):
-        n, c, h, w = pixels.shape
-        p = h // g
-        raw = pixels.view(n, c, g, p, g, p).permute(0, 2, 4, 1, 3, 5).reshape(n * g * g, -1)
-        patches, groups, sizes = raw.unique(dim=0, return_inverse=True, return_counts=True)
-        return patches, groups, sizes
+    def _locality(self, latents: Tensor, means: Tensor, kinds: _Kinds, weights: Tensor) -> Tensor:
+        """Cross-entropy of naming, among the kinds that recur, the one a latent comes from.
 
-    def update(self, latents, candidates):
-        K = len(self.counts)
-        codes = (latents @ self.codebook.T).argmax(-1)
-        counts = torch.bincount(codes, minlength=K).float()
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
-        if self.counts.sum() == 0:
-            counts.zero_(); sums.zero_()
-        self.counts.lerp_(counts, 1 - self.ema_decay)
-        self.sums.lerp_(sums, 1 - self.ema_decay)
-        dead = self.counts < self.dead_below * (1 - self.ema_decay)
-        alive = ~dead
-        self.codebook[alive] = functional.normalize(self.sums[alive], dim=-1)
-        pool = latents if not alive.any() else latents[candidates]
-        near = (pool @ self.codebook[alive].T).amax(-1) if alive.any() else pool @ pool.mean(0)
-        for slot in dead.nonzero()[:, 0].tolist():
-            far = near.argmin()
-            if near[far] > self.nearness:
+        A pull towards the own mean alone is met by shrinking all latents into one cone.
+        """
+        recurs = kinds.sizes > 1
+        members = recurs[kinds.of]
+        targets = (recurs.cumsum(0) - 1)[kinds.of[members]]
+        logits = latents[members] @ means[recurs].T / self.locality_temperature
+        nats = functional.cross_entropy(logits, targets, reduction="none")
+        return (weights[members] * nats).sum()
+
+    def _reconstruction(self, decoded: Tensor, pixels: Tensor) -> Tensor:
+        reach = 2 * self.foreground_margin + 1
+        foreground = self._is_foreground(pixels).any(1, keepdim=True).to(pixels.dtype)
+        near = functional.max_pool2d(foreground, reach, 1, self.foreground_margin)  # (n, 1, H, W)
+        weights = 1 + (self.foreground_weight - 1) * near
+        error = decoded - pixels
+        return (weights * (error.abs() + error.square())).mean() / weights.mean()
+
+    def _is_foreground(self, values: Tensor) -> Tensor:
+        return (values - self.ground).abs() > FOREGROUND_DISTANCE
+
+    @torch.no_grad()
+    def _update_codebook(self, means: Tensor, is_foreground: Tensor) -> None:
+        """One step of spherical k-means over (u, d) unit rows, then restarts; alike on all ranks."""
+        means = means.to(self.codebook.dtype)
+        if self.latent_sums.any():
+            codes = (means @ self.codebook.T).argmax(-1)
+            sums = torch.zeros_like(self.latent_sums).index_add_(0, codes, means)
+            use_counts = torch.bincount(codes, minlength=len(sums))
+            if _is_distributed():
+                distributed.all_reduce(sums)
+                distributed.all_reduce(use_counts)
+            self.latent_sums.lerp_(sums, 1 - self.ema_decay)
+            self.idle_step_counts.add_(1).masked_fill_(use_counts > 0, 0)
+            living = self.idle_step_counts < self.restart_after
+            self.codebook[living] = functional.normalize(self.latent_sums[living], dim=-1)
+            means = means[is_foreground]
+        self._restart_dead_codes(means)
+        if _is_distributed():
+            for state in (self.codebook, self.latent_sums, self.idle_step_counts):
+                distributed.broadcast(state, src=0)
+
+    def _restart_dead_codes(self, latents: Tensor) -> None:
+        """Moves each dead code to the latent that is farthest from all living ones."""
+        is_dead = self.idle_step_counts >= self.restart_after
+        cosines = latents @ self.codebook[~is_dead].T
+        nearest = functional.pad(cosines, (1, 0), value=-1.0).amax(-1)  # also without living ones
+        for slot in is_dead.nonzero()[:, 0].tolist():
+            if not len(latents) or nearest.min() >= self.restart_cosine:
                 break
-            self.restarts += 1
-            self.codebook[slot] = pool[far]
-            self.counts[slot] = 1 - self.ema_decay
-            self.sums[slot] = pool[far] * (1 - self.ema_decay)
-            near = torch.maximum(near, pool @ pool[far])
+            latent = latents[nearest.argmin()]
+            self.codebook[slot] = latent
+            self.latent_sums[slot] = (1 - self.ema_decay) * latent
+            self.idle_step_counts[slot] = 0
+            nearest = torch.maximum(nearest, latents @ latent)
+
+
+def _kinds(pixels: Tensor, grid: int) -> _Kinds:
+    """Cuts (n, 3, H, W) into grid x grid patches and finds the identical ones."""
+    patches = pixels.unflatten(3, (grid, -1)).unflatten(2, (grid, -1))  # (n, 3, grid, p, grid, q)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)  # (m, 3 * p * q)
+    return _Kinds(*patches.unique(dim=0, return_inverse=True, return_counts=True))
+
+
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -10,6 +10,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Capabilities
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.sampling import draw, guide, log_distribution
+from unified_rl.models.janus.codec import CodecObjective
 from unified_rl.models.next_position import NextPositionPolicy
 from unified_rl.models.template import Template
 
@@ -144,6 +145,10 @@ class JanusPolicy(NextPositionPolicy):
             twin = self.janus.model.generation_head(unconditional)
             logits = guide(logits, twin, behaviour.guidance_scale)
         return log_distribution(logits, behaviour.image, support=support)
+
+    def codec_objective(self) -> CodecObjective:
+        """What trains the codec; published models bring theirs along."""
+        return CodecObjective(self.codec)
 
     def save(self, folder: Path) -> None:
         """Writes a standard folder: safetensors, configuration, tokenizer."""

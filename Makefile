@@ -1,0 +1,79 @@
+# Every target is a thin call; ARGS passes Hydra overrides on: make unified-grpo ARGS="seed=3"
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+MODEL ?= micro_janus
+ARGS ?=
+CHECKPOINT ?= outputs/demo/grpo/checkpoint
+WARMUP ?= outputs/demo/warmup/checkpoint
+
+# The tests and tools never talk to a hub or a tracker.
+export HF_HUB_OFFLINE ?= 1
+export WANDB_SILENT ?= true
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate sweep-rewards bench constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
+
+setup: $(VENV)/.ready ## virtual environment with pinned versions
+
+# torch goes first, from wherever pip finds it, so that nothing else drags a CUDA build in. Without a
+# CUDA device and without a local wheel, the CPU index is asked for.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; use make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
+	  $(BIN)/pip install --quiet -c constraints.txt torch; \
+	else \
+	  $(BIN)/pip install --quiet --no-deps torch==2.13.0 --dry-run 2>/dev/null | grep -q 'cu[0-9]' \
+	    && index='--index-url https://download.pytorch.org/whl/cpu' || index=''; \
+	  $(BIN)/pip install --quiet -c constraints.txt torch $$index; \
+	fi
+	$(BIN)/pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## base -> warm-up -> GRPO -> evaluation on the micro-world, with an HTML report
+	$(RUN) unified_rl.pipeline pipeline=demo model=$(MODEL) $(ARGS)
+
+base: setup ## make the shipped micro base again: image tokenizer, then pre-training
+	$(RUN) unified_rl.pipeline pipeline=base model=$(MODEL) $(ARGS)
+
+warmup: setup ## stage 1: supervised warm-up
+	$(RUN) unified_rl.train experiment=unified_grpo/micro_warmup model=$(MODEL) $(ARGS)
+
+unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
+	$(RUN) unified_rl.train experiment=unified_grpo/micro_grpo model=$(MODEL) $(ARGS)
+
+evaluate: setup ## scores of CHECKPOINT on held-out prompts
+	$(RUN) unified_rl.evaluate model=$(MODEL) model.checkpoint=$(CHECKPOINT) $(ARGS)
+
+sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
+	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder rung=format,textual,visual,process start=$(WARMUP) model=$(MODEL) $(ARGS)
+
+test: setup ## all tests
+	$(RUN) pytest -n 2 --dist worksteal -q $(ARGS)
+
+check: setup ## style, layers and configuration; exactly what CI runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the style
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup ## paired timings of rollout and update
+	$(RUN) benchmarks.rollout $(ARGS)
+
+constraints: ## pin what the environment holds now
+	@{ echo "# Versions that CI runs; made by 'make constraints'."; \
+	   $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.txt
+
+clean: ## remove outputs, keep the environment
+	rm -rf outputs .pytest_cache .ruff_cache

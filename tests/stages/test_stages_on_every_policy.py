@@ -1,0 +1,47 @@
+"""What both stages must keep, whatever the family."""
+
+import pytest
+import torch
+
+from tests.stages.training import gradients, grpo, run, sft, weights
+from tests.toys import build
+
+STAGES = {"sft": sft, "grpo": grpo}
+
+
+@pytest.fixture(params=STAGES)
+def make(request):
+    return STAGES[request.param]
+
+
+def test_training_moves_weights_but_not_the_codec(make, family):
+    stage, start = make(family), weights(build(family))
+    run(stage)
+    end = weights(stage.policy)
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    codec = {name for name, parameter in build(family).named_parameters() if "codec" in name}
+    codec |= {name for name in start if "vqmodel" in name}
+    assert codec
+    assert not moved & codec
+    assert any("language_model" in name for name in moved)
+
+
+def test_the_run_reports_finite_metrics(make, family):
+    metrics = run(make(family)).callback_metrics
+    assert {"loss", "gradient_norm", "learning_rate", "iteration"} <= set(metrics)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert metrics["gradient_norm"] > 0
+
+
+def test_the_same_seed_trains_the_same_weights(make):
+    one, other = make("residual_depth"), make("residual_depth")
+    run(one), run(other)
+    assert all(map(torch.equal, weights(one.policy).values(), weights(other.policy).values()))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_micro_batches_change_no_gradient(make, family, size):
+    whole, parts = gradients(make(family)), gradients(make(family, micro_batch_size=size))
+    assert set(whole) == set(parts)
+    assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
+    assert max((whole[name] - parts[name]).abs().max() for name in whole) <= 1e-6

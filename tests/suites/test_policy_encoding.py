@@ -1,0 +1,191 @@
+"""What every policy must keep of gold answers: laid out as sampled, hidden as the twin hides."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.suites.trajectories import PLAIN, sampled, seeded, trim
+from tests.toys import build
+from tests.toys.samples import drawings, mixed, questions, stories
+from unified_rl.core.protocols import Policy
+from unified_rl.core.sample import Completion, Image, Sample, Task, Text
+from unified_rl.core.trajectory import Modality, Trajectory
+from unified_rl.decoding.tape import Kind
+from unified_rl.models.base import UnifiedPolicy
+
+
+def answered(sample: Sample, completion: Completion) -> Sample:
+    """The sample with what was drawn as its gold answer."""
+    return Sample(sample.id, sample.task, sample.prompt, completion.segments)
+
+
+def encode_with_codes(
+    policy: UnifiedPolicy,
+    sample: Sample,
+    codes: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    unconditional: torch.Tensor | None = None,
+) -> Trajectory:
+    """`encode` for a codec that found exactly these codes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(policy, "encode_images", lambda pixels: codes)
+        return policy.encode([sample], seeded(), unconditional)
+
+
+def test_it_is_a_policy(policy):
+    assert isinstance(policy, Policy)
+
+
+def test_an_encoded_completion_lies_as_it_was_sampled(policy, monkeypatch):
+    samples = [*mixed(), *stories(16)]
+    trajectory, completions = policy.sample(samples, PLAIN, seeded())
+    tasks = set()
+    for row, (sample, completion) in enumerate(zip(samples, completions, strict=True)):
+        if not completion.finished:
+            continue  # a cut-off text has no end to lay out
+        own = trim(trajectory.select(slice(row, row + 1)))
+        is_code = own.tape["kind"] == Kind.CODE
+        codes = own.tape["ids"][is_code].reshape(-1, policy.image_positions, own.tape["ids"].shape[2])
+        gold = encode_with_codes(policy, answered(sample, completion), codes, monkeypatch)
+        for name in ("ids", "kind", "segment"):
+            assert torch.equal(gold.tape[name], own.tape[name])
+        text = own.mask_of(Modality.TEXT)
+        assert torch.equal(gold.mask_of(Modality.TEXT), text)
+        tasks.add(sample.task)
+    assert {Task.INTERLEAVED, Task.TEXT_TO_IMAGE} <= tasks
+
+
+def test_actions_of_a_gold_image_are_its_codes(policy):
+    gold = policy.encode(stories(2), seeded())
+    images = gold.mask_of(Modality.IMAGE)
+    is_code = (gold.tape["kind"] == Kind.CODE)[..., None].expand_as(images)
+    assert not bool(images[~is_code].any())
+    if policy.capabilities.likelihood == "mask_predict":  # predicts what is masked
+        assert 0 < images.sum() < is_code.sum()
+    else:
+        assert torch.equal(images, is_code)
+
+
+def test_encoding_is_seeded(policy):
+    one, other = (policy.encode(stories(2), seeded(3)) for _ in range(2))
+    assert torch.equal(one.action_mask, other.action_mask)
+
+
+def test_encoding_records_nothing(policy):
+    assert not bool(policy.encode(stories(1), seeded()).logprobs.any())
+
+
+def test_a_sample_without_target_is_refused(policy):
+    empty = Sample("no answer", Task.TEXT, (Text("add one plus two"),))
+    with pytest.raises(ValueError, match="no answer"):
+        policy.encode([empty], seeded())
+
+
+# -- unconditional rows ----------------------------------------------------------------------------
+
+
+def test_a_hidden_prompt_is_what_the_twin_reads(policy, monkeypatch):
+    sample = drawings(1)[0]
+    trajectory, (completion,) = policy.sample([sample], PLAIN, seeded())
+    codes = trajectory.tape["ids"][trajectory.tape["kind"] == Kind.CODE][None]
+    hidden = encode_with_codes(
+        policy, answered(sample, completion), codes, monkeypatch, torch.tensor([True])
+    )
+    ids, kind = policy.nullify(trajectory.tape["ids"], trajectory.tape["kind"])
+    assert torch.equal(hidden.tape["ids"], ids)
+    assert torch.equal(hidden.tape["kind"], kind)
+
+
+def test_only_the_rows_asked_for_are_hidden(policy):
+    samples = drawings(2)
+    plain = policy.encode(samples, seeded())
+    hidden = policy.encode(samples, seeded(), torch.tensor([False, True]))
+    same = (plain.tape["ids"] == hidden.tape["ids"]).flatten(1).all(1)
+    assert same.tolist() == [True, False]
+
+
+def test_a_hidden_prompt_leaves_no_trace(policy):
+    short, long = _same_length_drawings(policy)
+    hide = torch.tensor([True])
+    with torch.no_grad():
+        one, other = (policy.logprobs(policy.encode([s], seeded(), hide)) for s in (short, long))
+        shown = [policy.logprobs(policy.encode([s], seeded())) for s in (short, long)]
+    assert torch.equal(one, other)
+    assert (shown[0] - shown[1]).abs().max() > 1e-2
+
+
+def test_a_hidden_question_is_refused(policy):
+    with pytest.raises(ValueError, match="understanding"):
+        policy.encode(questions(1), seeded(), torch.tensor([True]))
+
+
+def _same_length_drawings(policy):
+    """Two prompts of equally many words before one and the same picture."""
+    first, *others = drawings(40)
+    for other in others:
+        words = len(first.prompt_text.split()), len(other.prompt_text.split())
+        if words[0] == words[1] and first.prompt_text != other.prompt_text:
+            return first, Sample(other.id, other.task, other.prompt, first.target)
+    raise AssertionError("no two prompts of one length")
+
+
+# -- codec and capabilities ------------------------------------------------------------------------
+
+
+def test_codes_have_the_declared_shape(policy):
+    declared = policy.capabilities
+    pixels = torch.rand(2, 3, declared.image_size, declared.image_size) * 2 - 1
+    codes = policy.encode_images(pixels)
+    assert codes.shape == (2, declared.image_positions, declared.code_depth)
+    assert 0 <= int(codes.min()) and int(codes.max()) < declared.codebook_size
+
+
+def test_images_have_the_declared_size(policy):
+    declared = policy.capabilities
+    codes = torch.zeros(2, declared.image_positions, declared.code_depth, dtype=torch.long)
+    assert policy.decode_images(codes).shape == (2, 3, declared.image_size, declared.image_size)
+
+
+def test_eye_and_hand_share_codes_if_declared(policy):
+    pixels = torch.stack([policy._pixels(s.target[0]) for s in drawings(2)])
+    with torch.no_grad():
+        seen, drawn = policy.embed_pixels(pixels), policy.embed_codes(policy.encode_images(pixels))
+    assert seen.shape == drawn.shape
+    assert torch.equal(seen, drawn) == policy.capabilities.shared_image_tokens
+
+
+def test_trajectories_have_the_declared_depth(policy):
+    trajectory, _ = sampled(policy)
+    is_text = trajectory.tape["kind"] == Kind.TEXT
+    assert trajectory.logprobs.shape[2] == policy.capabilities.code_depth
+    assert not bool(trajectory.action_mask[is_text][:, 1:].any())
+
+
+def test_completions_carry_uint8_images(policy):
+    size = policy.capabilities.image_size
+    _, completions = sampled(policy)
+    images = [image for completion in completions for image in completion.images]
+    assert {(image.dtype, image.shape) for image in images} == {
+        (np.dtype(np.uint8), (size, size, 3))
+    }
+
+
+def test_an_image_of_another_size_is_refused(policy):
+    small = Image(np.zeros((8, 8, 3), np.uint8))
+    sample = Sample("small", Task.TEXT_TO_IMAGE, (Text("draw a red circle"),), (small,))
+    with pytest.raises(Exception, match="8x8"):
+        policy.encode([sample], seeded())
+
+
+def test_the_codec_stays_in_eval(family):
+    policy = build(family).train()
+    assert policy.training
+    assert not any(module.training for module in policy.codec.modules())
+
+
+def test_the_codec_gets_no_gradient(family):
+    policy = build(family)
+    policy.logprobs(policy.encode([*stories(1), *questions(1)], seeded())).sum().backward()
+    parameters = list(policy.codec.parameters())
+    assert parameters
+    assert not any(p.requires_grad or p.grad is not None for p in parameters)

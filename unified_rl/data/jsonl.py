@@ -1,0 +1,459 @@
+"""Interleaved samples from a JSONL file of one's own, broken rows set aside.
+
+One JSON object a line, in UTF-8:
+
+    {"id": "a1",                      unique within the file
+     "task": "interleaved",           a value of `core.sample.Task`
+     "prompt": [{"text": "draw a cat"}, {"image": "cats/1.png"}],    at least one segment
+     "target": [{"text": "<think> .. <vis>"}, {"image": "cats/2.png"}],    optional
+     "facts": {"answer": "two"}}      optional; anything that rewards and evaluations check
+
+Image paths are relative to `image_root`; PNG, JPEG and WebP with 8 bits a channel are read. Blank
+lines are passed over.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from unified_rl.core.errors import ConfigError, DataError, nearest
+from unified_rl.core.sample import Image, Sample, Segment, Task, Text
+
+LINE_BYTES = 4 * 2**20
+"""A longer line is refused without being held in memory."""
+IMAGE_PIXELS = 64 * 10**6
+"""A larger image is refused by its header, before it is decoded."""
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
+IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+REQUIRED_KEYS = ("id", "task", "prompt")
+KEYS = (*REQUIRED_KEYS, "target", "facts")
+
+logger = logging.getLogger(__name__)
+
+
+class BrokenRowError(ValueError):
+    """Why a row is set aside."""
+
+
+class JsonlSource:
+    """Rows of a JSONL file, drawn at random; the schema is this module's docstring.
+
+    Every row is checked once at the start, images by their headers; images are decoded when drawn.
+    Broken rows are passed over and listed in the quarantine file. What `draw` returns depends on
+    its generator alone: a row found broken later is drawn anew, never taken out of the draw.
+
+    Args:
+        path: of the JSONL file.
+        image_root: folder that image paths are relative to; None is the folder of the file.
+        quarantine: file that lists line, id and reason of broken rows; None puts
+            `.quarantine.jsonl` behind `path`. It exists only if there are any.
+        image_size: side in pixels to which images are resized (bicubic) and cropped about their
+            centre; None leaves them as they are.
+        max_broken: share of broken rows from 0 to 1 above which the file is refused.
+
+    Raises:
+        DataError: no such file or folder, no good row, or too many broken ones.
+        ConfigError: a setting outside of its range.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        image_root: str | None = None,
+        quarantine: str | None = None,
+        image_size: int | None = None,
+        max_broken: float = 0.5,
+    ) -> None:
+        if image_size is not None and image_size < 1:
+            raise ConfigError(f"image_size={image_size} must be at least 1, or null")
+        if not 0 <= max_broken <= 1:
+            raise ConfigError(f"max_broken={max_broken} must be from 0 to 1")
+        self._path = _existing_file(Path(path))
+        self._image_root = self._path.parent if image_root is None else Path(image_root)
+        if not self._image_root.is_dir():
+            raise DataError(f"image_root={image_root} is not a folder")
+        self.image_size = image_size
+        self._max_broken = max_broken
+        self._quarantine = _Quarantine(Path(quarantine or f"{path}.quarantine.jsonl"))
+        self._offsets, self._lines = array("Q"), array("Q")
+        self._spoilt: set[int] = set()
+        self._broken_count = 0
+        self._index()
+        self._check_share()
+
+    def __len__(self) -> int:
+        """Number of rows that were good at the start."""
+        return len(self._offsets)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """One sample; a row whose image turns out broken is quarantined and another one drawn.
+
+        Raises:
+            DataError: too many rows have turned out broken.
+        """
+        while True:
+            self._check_share()
+            index = int(rng.integers(len(self)))
+            if index in self._spoilt:
+                continue
+            try:
+                return self._load(index)
+            except BrokenRowError as error:
+                self._spoil(index, str(error))
+
+    def sample(self, index: int) -> Sample:
+        """The sample of a good row, counted from 0.
+
+        Raises:
+            IndexError: there is no such row.
+            DataError: the row has broken since the start.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} is outside 0..{len(self) - 1}")
+        try:
+            return self._load(index)
+        except BrokenRowError as error:
+            raise DataError(f"{self._path} line {self._lines[index]}: {error}") from error
+
+    def _index(self) -> None:
+        seen: dict[bytes, int] = {}
+        with self._path.open("rb") as file, self._quarantine as quarantine:
+            for number, offset, line in _lines(file):
+                row_id = None
+                try:
+                    row = _parse(line)
+                    row_id = row.get("id")
+                    self._check(row)
+                    # digests, for ids may be long
+                    digest = hashlib.blake2b(row["id"].encode(), digest_size=12).digest()
+                    if seen.setdefault(digest, number) != number:
+                        raise BrokenRowError(f"id {row_id!r} is taken by line {seen[digest]}")
+                except BrokenRowError as error:
+                    self._broken_count += 1
+                    quarantine.put(number, row_id, str(error))
+                else:
+                    self._offsets.append(offset)
+                    self._lines.append(number)
+        logger.info("%s: %d rows, %d broken", self._path, len(self), self._broken_count)
+
+    def _check_share(self) -> None:
+        total = len(self) + self._broken_count
+        broken = self._broken_count + len(self._spoilt)
+        if not total:
+            raise DataError(f"{self._path} holds no rows")
+        if broken == total or broken > self._max_broken * total:
+            listed = f"listed in {self._quarantine.path}"
+            if not self._quarantine.written:
+                listed = f"{self._quarantine.path} could not be written"
+            raise DataError(
+                f"{self._path}: {broken} of {total} rows are broken, more than "
+                f"max_broken={self._max_broken} or all of them; {listed}"
+            )
+
+    def _spoil(self, index: int, reason: str) -> None:
+        self._spoilt.add(index)
+        line = self._lines[index]
+        logger.warning("%s line %d: %s", self._path, line, reason)
+        with self._path.open("rb") as file:
+            row_id = _id_of(file, self._offsets[index])
+        self._quarantine.append(line, row_id, reason)
+
+    def _load(self, index: int) -> Sample:
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[index])
+            row = _parse(file.readline(LINE_BYTES + 1))
+        self._check(row)
+        return Sample(
+            id=row["id"],
+            task=Task(row["task"]),
+            prompt=tuple(map(self._segment, row["prompt"])),
+            target=tuple(map(self._segment, row.get("target", ()))),
+            facts=row.get("facts", {}),
+        )
+
+    def _segment(self, segment: Mapping[str, str]) -> Segment:
+        if "text" in segment:
+            return Text(segment["text"])
+        return Image(_decode(self._image_path(segment["image"]), self.image_size))
+
+    def _check(self, row: dict[str, Any]) -> None:
+        """Raises BrokenRowError unless the row fits the schema and its images have good headers."""
+        for key in REQUIRED_KEYS:
+            if key not in row:
+                raise BrokenRowError(f"has no {key!r}")
+        for key in row:
+            if key not in KEYS:
+                raise BrokenRowError(f"{key!r} is none of {', '.join(KEYS)}; {nearest(key, KEYS)}")
+        if not isinstance(row["id"], str) or not row["id"]:
+            raise BrokenRowError(f"id {row['id']!r} is not a text")
+        tasks = [task.value for task in Task]
+        if row["task"] not in tasks:
+            raise BrokenRowError(f"task {row['task']!r}: {nearest(str(row['task']), tasks)}")
+        if not isinstance(row.get("facts", {}), dict):
+            raise BrokenRowError("facts are not an object")
+        if not row["prompt"]:
+            raise BrokenRowError("the prompt is empty")
+        for key in ("prompt", "target"):
+            segments = row.get(key, [])
+            if not isinstance(segments, list):
+                raise BrokenRowError(f"{key} is not a list")
+            for place, segment in enumerate(segments):
+                self._check_segment(f"{key}[{place}]", segment)
+
+    def _check_segment(self, where: str, segment: Any) -> None:
+        if (
+            not isinstance(segment, dict)
+            or list(segment) not in (["text"], ["image"])
+            or not isinstance(next(iter(segment.values())), str)
+        ):
+            raise BrokenRowError(f'{where} is neither {{"text": ..}} nor {{"image": ..}}')
+        if "image" in segment:
+            _check_header(self._image_path(segment["image"]))
+
+    def _image_path(self, name: str) -> Path:
+        posix, windows = PurePosixPath(name), PureWindowsPath(name)
+        if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+            raise BrokenRowError(f"image {name!r} is not a path inside image_root")
+        try:
+            path = self._image_root / name
+            inside = path.resolve().is_relative_to(self._image_root.resolve())  # symbolic links
+            if inside and path.is_file():
+                return path
+        except (OSError, ValueError) as error:
+            raise BrokenRowError(f"image {name!r}: {error}") from error
+        fault = "does not exist" if inside else "leads out of image_root"
+        raise BrokenRowError(f"image {name!r} {fault}")
+
+
+def write_jsonl(path: str, samples: Iterable[Sample], image_folder: str = "images") -> int:
+    """Writes samples in the schema of `JsonlSource`, which reads them back unchanged.
+
+    Images become PNG files named by a hash of their content, so that equal ones are stored once.
+    Every file is written beside its place and renamed: a half-written one is never seen.
+
+    Args:
+        path: of the JSONL file; replaced if it exists.
+        samples: with ids of their own and JSON-able facts (tuples come back as lists).
+        image_folder: for the images, relative to the folder of `path` and inside it.
+
+    Returns:
+        Number of samples written.
+
+    Raises:
+        DataError: a sample that would not be read back: names its id. `path` is left untouched.
+    """
+    target = Path(path)
+    root = target.parent.resolve()
+    folder = (root / image_folder).resolve()
+    if not folder.is_relative_to(root):
+        raise ConfigError(f"image_folder={image_folder} must lie inside {root}, beside {path}")
+    folder.mkdir(parents=True, exist_ok=True)
+    ids: set[str] = set()
+    beside = _beside(target)
+    try:
+        with beside.open("wb") as file:
+            for sample in samples:
+                if not sample.id or sample.id in ids:
+                    raise DataError(f"sample id {sample.id!r} is empty or given twice")
+                ids.add(sample.id)
+                file.write(_line(sample, folder, root))
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(ids)
+
+
+def _line(sample: Sample, folder: Path, root: Path) -> bytes:
+    if not sample.prompt:
+        raise DataError(f"sample {sample.id!r} has an empty prompt")
+    row = {
+        "id": sample.id,
+        "task": sample.task.value,
+        "prompt": [_written(segment, folder, root) for segment in sample.prompt],
+        "target": [_written(segment, folder, root) for segment in sample.target],
+        "facts": dict(sample.facts),
+    }
+    row = {key: value for key, value in row.items() if value or key in REQUIRED_KEYS}
+    try:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample {sample.id!r} cannot be written as JSON: {error}") from error
+    if len(line) > LINE_BYTES:
+        raise DataError(f"sample {sample.id!r} takes {len(line)} bytes, limit {LINE_BYTES}")
+    return line
+
+
+def _written(segment: Segment, folder: Path, root: Path) -> dict[str, str]:
+    if isinstance(segment, Text):
+        return {"text": segment.text}
+    pixels = np.ascontiguousarray(segment.pixels)
+    height, width, _ = pixels.shape
+    if not 0 < height * width <= IMAGE_PIXELS:
+        raise DataError(f"an image of {width} x {height} pixels is outside 1..{IMAGE_PIXELS}")
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:24]
+    file = folder / f"{digest}.png"
+    if not file.exists():
+        beside = _beside(file)
+        try:
+            PillowImage.fromarray(pixels).save(beside, format="PNG")
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+    return {"image": file.relative_to(root).as_posix()}
+
+
+class _Quarantine:
+    """The list of broken rows: written beside at the start and renamed, later appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = True
+        self._beside = _beside(path)
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "_Quarantine":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self._file is None:
+                if self.written and kind is None:
+                    self.path.unlink(missing_ok=True)  # an old list, now untrue
+                return
+            self._file.close()
+            if kind is None:
+                self._beside.replace(self.path)
+        except OSError as error:
+            self._give_up(error)
+        finally:
+            self._file = None
+            with suppress(OSError):
+                self._beside.unlink()
+
+    def put(self, line: int, row_id: Any, reason: str) -> None:
+        if not self.written:
+            return
+        try:
+            self._file = self._file or self._beside.open("wb")
+            self._file.write(_record(line, row_id, reason))
+        except OSError as error:
+            self._give_up(error)
+
+    def append(self, line: int, row_id: Any, reason: str) -> None:
+        if not self.written:
+            return
+        try:
+            # one short write in append mode, so that several processes do not mix their lines
+            with self.path.open("ab", buffering=0) as file:
+                file.write(_record(line, row_id, reason))
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self.written = False
+        warnings.warn(f"broken rows are not listed in {self.path}: {error}", stacklevel=2)
+
+
+def _record(line: int, row_id: Any, reason: str) -> bytes:
+    row_id = row_id[:200] if isinstance(row_id, str) else None
+    return json.dumps({"line": line, "id": row_id, "reason": reason[:1000]}).encode() + b"\n"
+
+
+def _beside(path: Path) -> Path:
+    """Where a file is written before it is renamed; one place a process."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+def _existing_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.parent.is_dir():
+        raise DataError(f"there is no folder {path.parent} for {path.name}")
+    files = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    raise DataError(f"there is no file {path}; {nearest(path.name, files)}")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Number (from 1), offset and bytes of each line but blank ones; never much over LINE_BYTES."""
+    number = offset = 0
+    while line := file.readline(LINE_BYTES + 1):
+        number, start = number + 1, offset
+        offset += len(line)
+        rest = line
+        while not rest.endswith(b"\n") and (rest := file.readline(LINE_BYTES + 1)):
+            offset += len(rest)
+        if line.strip():
+            yield number, start, line
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    if len(line) > LINE_BYTES:
+        raise BrokenRowError(f"is longer than {LINE_BYTES} bytes")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BrokenRowError(f"is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise BrokenRowError("is not a JSON object")
+    try:  # half of a surrogate pair passes as JSON, but no tokenizer takes it
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BrokenRowError(f"holds text that is not Unicode: {error.reason}") from error
+    return row
+
+
+def _id_of(file: BinaryIO, offset: int) -> Any:
+    file.seek(offset)
+    try:
+        return _parse(file.readline(LINE_BYTES + 1)).get("id")
+    except BrokenRowError:
+        return None
+
+
+def _check_header(path: Path) -> None:
+    """Raises BrokenRowError unless Pillow reads the header and the size is within bounds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
+            with PillowImage.open(path, formats=IMAGE_FORMATS) as image:
+                (width, height), mode = image.size, image.mode
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
+        raise BrokenRowError(f"image {path.name!r} is over {IMAGE_PIXELS} pixels") from error
+    except Exception as error:  # decoders raise whatever they like
+        raise BrokenRowError(f"image {path.name!r} is unreadable: {error}") from error
+    if width * height > IMAGE_PIXELS:
+        raise BrokenRowError(
+            f"image {path.name!r} of {width} x {height} is over {IMAGE_PIXELS} pixels"
+        )
+    if mode not in IMAGE_MODES:
+        raise BrokenRowError(f"image {path.name!r} of mode {mode} has not 8 bits a channel")
+
+
+def _decode(path: Path, image_size: int | None) -> np.ndarray:
+    """RGB pixels, uint8 of shape (height, width, 3); what is transparent becomes white."""
+    try:
+        with PillowImage.open(path, formats=IMAGE_FORMATS) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = PillowImage.new("RGBA", image.size, "white")
+                image = PillowImage.alpha_composite(white, image)
+            image = image.convert("RGB")
+    except Exception as error:  # decoders raise whatever they like
+        raise BrokenRowError(f"image {path.name!r} is truncated or damaged: {error}") from error
+    if image_size is not None and image.size != (image_size, image_size):
+        bicubic = PillowImage.Resampling.BICUBIC
+        image = ImageOps.fit(image, (image_size, image_size), bicubic, centering=(0.5, 0.5))
+    return np.array(image)

@@ -1,0 +1,89 @@
+"""Chains stages: each phase starts from the checkpoint of the one before, finished ones are skipped."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from unified_rl.runtime.cli import run
+
+
+def main(config: DictConfig) -> int:
+    """Runs the phases of a pipeline and prints where its results are.
+
+    Args:
+        config: composed from `conf/pipeline.yaml`.
+    """
+    from unified_rl.runtime.summary import write_summary
+    from unified_rl.runtime.tables import print_scores
+    from unified_rl.train import quieten
+
+    quieten()
+    root = Path(config.paths.output)
+    checkpoint = Path(config.start) if config.start else None
+    records: dict[str, dict[str, Any]] = {}
+    for number, phase in enumerate(config.pipeline.phases, start=1):
+        print(f"[{number}/{len(config.pipeline.phases)}] {phase.name}", file=sys.stderr, flush=True)
+        records[phase.name] = record = {"checkpoint": checkpoint}
+        if phase.get("experiment"):
+            started = time.perf_counter()
+            checkpoint = _train(config, phase, root / phase.name, checkpoint)
+            record |= {"checkpoint": checkpoint, "train_s": time.perf_counter() - started}
+        if phase.get("evaluate"):
+            started = time.perf_counter()
+            record["evaluation"] = _evaluate(config, phase, root / phase.name, checkpoint)
+            record["evaluate_s"] = time.perf_counter() - started
+    summary = write_summary(root, records, OmegaConf.to_container(config, resolve=True))
+    scored = {name: r["evaluation"] for name, r in records.items() if "evaluation" in r}
+    if scored:
+        print_scores(scored)
+    print(f"summary: {summary}")
+    if config.pipeline.report:
+        from unified_rl.runtime.report import write_report
+
+        print(f"report:  {write_report(root)}")
+    return 0
+
+
+def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None) -> Path:
+    from unified_rl.train import train_from
+
+    overrides = [f"experiment={phase.experiment}", *_common(config, folder, checkpoint)]
+    if config.rung:
+        overrides.append(f"rung={config.rung}")
+    overrides += [*phase.get("overrides", []), *config.overrides]
+    return train_from(compose("train", overrides), label=phase.name)
+
+
+def _evaluate(
+    config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None
+) -> dict[str, Any]:
+    """Scores of a phase; read back where the same checkpoint was scored the same way before."""
+    from unified_rl.evaluate import evaluate_from
+    from unified_rl.runtime.provenance import config_hash, weights_hash
+
+    overrides = [f"suite={config.pipeline.suite}", *_common(config, folder, checkpoint)]
+    composed = compose("evaluate", overrides)
+    key = config_hash(OmegaConf.to_container(composed, resolve=True))
+    key += weights_hash(Path(composed.model.checkpoint))
+    written, stamp = folder / "evaluation.json", folder / "evaluation.key"
+    if not (written.is_file() and stamp.is_file() and stamp.read_text() == key):
+        evaluate_from(composed, label=f"{phase.name}: evaluate")
+        stamp.write_text(key)
+    return json.loads(written.read_text())
+
+
+def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:
+    overrides = [f"model={config.model}", f"seed={config.seed}", f"threads={config.threads}"]
+    overrides += [f"paths.output='{folder}'", f"paths.assets='{config.paths.assets}'"]
+    if checkpoint is not None:
+        overrides.append(f"model.checkpoint='{checkpoint}'")
+    return overrides
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, "pipeline", __doc__))

@@ -1,0 +1,27 @@
+"""Scores as a table in the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from unified_rl.runtime.summary import HEADLINE
+
+
+def print_scores(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints one column a checkpoint: value and 95% interval of each headline score."""
+    table = Table(title="micro-world, held-out prompts (95% interval)", title_justify="left")
+    table.add_column("score")
+    for name in evaluations:
+        table.add_column(name, justify="right")
+    for key in HEADLINE:
+        cells = [_cell(evaluation["metrics"].get(key)) for evaluation in evaluations.values()]
+        table.add_row(key.replace("_", " "), *cells)
+    Console().print(table)
+
+
+def _cell(score: Mapping[str, float] | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score['value']:.3f} [{score['low']:.2f}, {score['high']:.2f}]"
