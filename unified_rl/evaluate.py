@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from unified_rl.runtime.cli import run
+from unified_rl.runtime.output import settle_output
 
 if TYPE_CHECKING:
     from unified_rl.evaluation.record import Evaluation
@@ -20,9 +21,10 @@ def main(config: DictConfig) -> int:
     """
     from unified_rl.runtime.tables import print_scores
 
+    output = settle_output(config)
     evaluation = evaluate_from(config)
     print_scores({"checkpoint": evaluation.to_json()})
-    print(f"written to {config.paths.output}/evaluation.json")
+    print(f"written to {output}/evaluation.json")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Chains stages: each phase starts from the checkpoint of the one before, finished ones are skipped."""
+"""Chains stages: each phase starts from the checkpoint of the one before; done ones are skipped."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from unified_rl.runtime.cli import run
+from unified_rl.runtime.output import settle_output
 
 
 def main(config: DictConfig) -> int:
@@ -23,7 +24,7 @@ def main(config: DictConfig) -> int:
     from unified_rl.train import quieten
 
     quieten()
-    root = Path(config.paths.output)
+    root = settle_output(config)
     checkpoint = Path(config.start) if config.start else None
     records: dict[str, dict[str, Any]] = {}
     for number, phase in enumerate(config.pipeline.phases, start=1):

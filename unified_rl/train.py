@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from unified_rl.runtime.cli import run
+from unified_rl.runtime.output import settle_output
 
 
 def main(config: DictConfig) -> int:
@@ -15,7 +16,8 @@ def main(config: DictConfig) -> int:
     Args:
         config: composed from `conf/train.yaml`.
     """
-    train_from(config)
+    settle_output(config)
+    print(f"checkpoint: {train_from(config)}")
     return 0
 
 
@@ -46,7 +48,7 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
 
 
 def quieten() -> None:
-    """Silences what libraries say of choices that are ours, so that what remains is worth reading."""
+    """Silences what libraries say of choices that are ours."""
     import logging
 
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

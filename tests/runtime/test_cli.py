@@ -20,8 +20,8 @@ defaults:
   - model: micro_janus
   - objective: grpo
   - reward: [format]
-  - experiment: null
   - _self_
+  - experiment: null
   - override hydra/job_logging: disabled
   - override hydra/hydra_logging: disabled
 seed: 0
@@ -345,7 +345,7 @@ def test_value_that_is_missing(start):
 
 
 def test_fault_of_the_program_shows_its_traceback(start):
-    code, _, err, _ = start("objective.beta=10", main=lambda cfg: instantiate(cfg).objective)
+    code, _, err, _ = start("objective.beta=10", main=lambda cfg: instantiate(cfg.objective))
     assert code == 1
     assert "Traceback" in err and "a fault of the program" in err
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.toys import build
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.sample import Completion, Sample
+from unified_rl.core.sample import Completion
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.data.microworld import DrawingSource, QuestionSource, StorySource
 from unified_rl.data.mixture import SampleDataModule
@@ -123,7 +123,8 @@ def run(
         callbacks=list(callbacks),
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        for message in ("does not have many workers", "in eval mode", "LeafSpec"):
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
         trainer.fit(stage, data)
     return trainer
 

@@ -21,16 +21,12 @@ BEHAVIOURS = {
     "truncated": replace(PLAIN, text=_CUT, image=_CUT),
     "guided": replace(PLAIN, guidance_scale=3.0),
     "conditional": replace(PLAIN, guidance_scale=3.0, logprob="conditional"),
-    "guided_cool_truncated": replace(
-        PLAIN, guidance_scale=3.0, image=replace(_CUT, temperature=0.7)
+    "guided_warm_truncated": replace(
+        PLAIN, guidance_scale=3.0, image=Sampling(2.0, top_k=4, top_p=0.9)
     ),
-    "conditional_truncated": replace(
-        PLAIN, guidance_scale=3.0, logprob="conditional", image=_CUT
-    ),
+    "conditional_truncated": replace(PLAIN, guidance_scale=3.0, logprob="conditional", image=_CUT),
     "greedy": replace(PLAIN, text=Sampling(0.0), image=Sampling(0.0)),
-    "greedy_guided": replace(
-        PLAIN, text=Sampling(0.0), image=Sampling(0.0), guidance_scale=3.0
-    ),
+    "greedy_guided": replace(PLAIN, text=Sampling(0.0), image=Sampling(0.0), guidance_scale=3.0),
 }
 
 
@@ -64,9 +60,7 @@ def trim(trajectory: Trajectory) -> Trajectory:
         name: value if name == "pixels" else value[:, :width]
         for name, value in trajectory.tape.items()
     }
-    return Trajectory(
-        trajectory.behaviour, *(field[:, :width] for field in trajectory[1:5]), tape
-    )
+    return Trajectory(trajectory.behaviour, *(field[:, :width] for field in trajectory[1:5]), tape)
 
 
 def with_ids(trajectory: Trajectory, ids: Tensor) -> Trajectory:

@@ -93,11 +93,13 @@ class MaskPredictToy(ToyPolicy):
 
     def image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
         """One pass for each image of a row and each step: what came later is masked again."""
+        result, is_code = torch.zeros_like(trajectory.logprobs), tape.kind == Kind.CODE
+        if not bool(is_code.any()):
+            return result  # then sampling recorded no steps either
         reveal, behaviour = trajectory.tape["reveal"], trajectory.behaviour
-        is_code, actions = tape.kind == Kind.CODE, trajectory.action_mask[..., 0]
+        actions = trajectory.action_mask[..., 0]
         starts = is_code & ~is_code.roll(1, 1)
         image = torch.where(is_code, starts.cumsum(1) - 1, -1)  # (B, L) index within the row
-        result = torch.zeros_like(trajectory.logprobs)
         for index in range(int(image.max()) + 1):
             for step in range(int(reveal.max()) + 1):
                 chosen = (image == index) & (reveal == step) & actions

@@ -1,4 +1,4 @@
-"""The behaviour policy: how completions are drawn, as one frozen value used to sample *and* replay."""
+"""The behaviour policy: how completions are drawn, one frozen value to sample *and* replay by."""
 
 from dataclasses import dataclass, field
 from typing import Literal

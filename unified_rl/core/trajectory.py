@@ -1,4 +1,4 @@
-"""What comes out of a policy: the tokens of completions with everything needed to score them again."""
+"""What comes out of a policy: completions as tokens, with all it takes to score them again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -111,4 +111,3 @@ def stack(rows: list[Columns], pixels: Tensor, left: bool = False) -> Tape:
     action[..., 1:] &= ~is_text[..., None]  # text sits at depth 0 alone
     fields = (ids, kind, segment, action)
     return Tape(*(field.to(pixels.device) for field in fields), pixels)
-

@@ -29,6 +29,6 @@ def word_tokenizer(words: Sequence[str], template: Template) -> PreTrainedTokeni
         bos_token=template.start,
         eos_token=template.end_of_text,
         unk_token="<unk>",
-        extra_special_tokens=[t for t in special[4:]],
+        extra_special_tokens=special[4:],
         clean_up_tokenization_spaces=False,
     )

@@ -58,7 +58,7 @@ def k2(logprobs: Tensor, reference_logprobs: Tensor, behaviour_logprobs: Tensor)
 
 
 def k3(logprobs: Tensor, reference_logprobs: Tensor, behaviour_logprobs: Tensor) -> Tensor:
-    """ref / pi - log(ref / pi) - 1: unbiased, never negative; its gradient is the forward KL's.
+    """Ref / pi - log(ref / pi) - 1: unbiased, never negative; its gradient is the forward KL's.
 
     It grows with exp(log ref - log pi): an action the reference likes far better than the policy
     dominates the mean.
@@ -68,7 +68,7 @@ def k3(logprobs: Tensor, reference_logprobs: Tensor, behaviour_logprobs: Tensor)
 
 
 def k3_ratio(logprobs: Tensor, reference_logprobs: Tensor, behaviour_logprobs: Tensor) -> Tensor:
-    """pi / behaviour * k3, the ratio live: value and gradient are the reverse KL's, off-policy too.
+    """Pi / behaviour * k3, the ratio live: value and gradient are the reverse KL's, off-policy too.
 
     trl has it as `use_bias_correction_kl`. On-policy the ratio is 1 in value, not in gradient.
     """

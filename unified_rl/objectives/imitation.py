@@ -87,5 +87,5 @@ def modality_nll(
 
 
 def _ratio(total: Tensor, count: Tensor) -> Tensor:
-    """total / count, and 0 for nothing over nothing, with a gradient of 0 rather than NaN."""
+    """Total / count, and 0 for nothing over nothing, with a gradient of 0 rather than NaN."""
     return total / torch.where(count > 0, count, torch.ones_like(count))

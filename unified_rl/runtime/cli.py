@@ -10,6 +10,7 @@ code that a `UserError` names; 130 interrupted. `HYDRA_FULL_ERROR=1` shows trace
 """
 
 import argparse
+import copy
 import difflib
 import functools
 import hashlib
@@ -22,7 +23,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -267,9 +268,9 @@ def check_command_line(conf: Path, config_name: str, args: argparse.Namespace) -
         overrides = [_parse_override(text, loader) for text in args.overrides]
         mode = GlobalHydra.instance().hydra.get_mode(config_name, extra + args.overrides)
         sweeping = args.multirun or mode == RunMode.MULTIRUN
-        groups = Groups(loader, conf, args.config_dir)
+        check = _JobCheck(Groups(loader, conf, args.config_dir), config_name, extra)
         for job in _jobs(overrides, sweeping and not args.cfg):
-            _check_job(job, groups, config_name, extra)
+            check(job)
 
 
 @contextmanager
@@ -387,39 +388,56 @@ def _swept(override: Override) -> list[Override]:
     ]
 
 
-def _check_job(
-    job: Sequence[Override], groups: Groups, config_name: str, extra: Sequence[str]
-) -> None:
-    choices, settings = [], []
-    for override in job:
-        is_group = groups.options(override.key_or_group) and not isinstance(override.value(), dict)
-        (choices if is_group else settings).append(override)
-    for choice in choices:
+class _JobCheck:
+    """Checks jobs one by one; jobs of the same options share the composed config, for speed."""
+
+    def __init__(self, groups: Groups, config_name: str, extra: Sequence[str]) -> None:
+        self._groups, self._config_name, self._extra = groups, config_name, extra
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, job: Sequence[Override]) -> None:
+        """Raises ConfigError for the first override that is wrong."""
+        choices, settings = [], []
+        for override in job:
+            is_dict = isinstance(override.value(), dict)
+            is_choice = not is_dict and self._groups.options(override.key_or_group)
+            (choices if is_choice else settings).append(override)
+        for choice in choices:
+            self._check_choice(choice)
+        lines = (*self._extra, *(str(choice.input_line) for choice in choices))
+        is_new = lines not in self._composed
+        if is_new:
+            self._composed[lines] = _compose(self._config_name, list(lines))
+        cfg = copy.deepcopy(self._composed[lines])
+        for setting in settings:
+            _check_setting(setting, cfg, self._groups)
+            if setting.is_add() or setting.is_force_add():  # later settings may need it
+                with suppress(OmegaConfBaseException):
+                    OmegaConf.update(cfg, setting.key_or_group, setting.value(), force_add=True)
+        if is_new and settings:  # what only composing finds, and values that refer to others
+            texts = [str(setting.input_line) for setting in settings]
+            cfg = _compose(self._config_name, [*lines, *texts])
+            for setting in settings:
+                _check_reference(setting, cfg)
+
+    def _check_choice(self, choice: Override) -> None:
         value = choice.value()
         if value is None and not choice.is_delete():
             raise ConfigError(f"{choice.input_line}: leave a group out with ~{choice.key_or_group}")
         for option in value if isinstance(value, list) else [value]:
             if value is not None:
-                groups.check(choice.key_or_group, str(option))
-    lines = [*extra, *(str(choice.input_line) for choice in choices)]
-    cfg = _compose(config_name, lines)
-    for setting in settings:
-        _check_setting(setting, cfg, groups)
-        try:  # later settings may need what this one added
-            added = setting.is_add() or setting.is_force_add()
-            if added and not setting.is_hydra_override():
-                OmegaConf.update(cfg, setting.key_or_group, setting.value(), force_add=True)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{setting.input_line}: {_one_line(error)}") from error
-    cfg = _compose(config_name, [*lines, *(str(setting.input_line) for setting in settings)])
-    for setting in settings:
-        try:
-            if "${" in str(setting.input_line):
-                OmegaConf.select(cfg, setting.key_or_group)
-        except InterpolationKeyError as error:
-            raise ConfigError(f"{setting.input_line}: {_one_line(error)}") from error
-        except OmegaConfBaseException:
-            continue  # ${hydra:...} and the like have values only while a job runs
+                self._groups.check(choice.key_or_group, str(option))
+
+
+def _check_reference(setting: Override, cfg: DictConfig) -> None:
+    """Raises ConfigError for an interpolation of something that does not exist."""
+    try:
+        if "${" in str(setting.input_line):
+            OmegaConf.select(cfg, setting.key_or_group)
+    except InterpolationKeyError as error:
+        raise ConfigError(f"{setting.input_line}: {_one_line(error)}") from error
+    except OmegaConfBaseException:
+        return  # ${hydra:...} and the like have values only while a job runs
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -504,13 +522,18 @@ def _suggestion(key: str, cfg: DictConfig, groups: Groups) -> str:
     if not key.startswith("hydra"):
         tree.pop("hydra", None)
     known = [*_paths(tree), *groups.names()]
+    above = {path for path in known if key.startswith(f"{path}.")}
+    above = {path for path in above if any(name.startswith(f"{path}.") for name in known)}
     leaf = key.rpartition(".")[2]
 
     def likeness(path: str) -> float:
-        same_leaf = path.rpartition(".")[2] == leaf
-        return difflib.SequenceMatcher(None, key, path).ratio() + 0.2 * same_leaf
+        ours, theirs = key.split("."), path.split(".")
+        while len(ours) > 1 and len(theirs) > 1 and ours[0] == theirs[0]:
+            del ours[0], theirs[0]  # what both begin with says nothing about the mistake
+        ratio = difflib.SequenceMatcher(None, ".".join(ours), ".".join(theirs)).ratio()
+        return ratio + 0.2 * (theirs[-1] == leaf)
 
-    best = max(known, key=likeness, default="")
+    best = max(set(known) - above, key=likeness, default="")
     if likeness(best) >= 0.6 or best.rpartition(".")[2] == leaf:
         return f"did you mean {best!r}?"
     parent = key
@@ -540,14 +563,13 @@ def _help(conf: Path, config_name: str, description: str, overrides: list[str]) 
         groups = Groups(loader, conf)
         options = {name: groups.options(name) for name in groups.names()}
         cfg = _compose(config_name, overrides)
-    chosen = OmegaConf.to_container(cfg.hydra.runtime.choices)
+        defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
+    chosen = {default.config_path for default in defaults}
     places = OmegaConf.to_container(cfg.hydra)
     lines = [inspect.cleandoc(description).partition("\n\n")[0], ""]
     lines += [f"Config groups in {conf} (group=option; * is chosen unless you say otherwise):"]
     for group, names in options.items():
-        value = chosen.get(group) or []
-        starred = set(value if isinstance(value, list) else re.findall(r"[^\[\],\s']+", value))
-        marked = [f"{name}*" if name in starred else name for name in names]
+        marked = [f"{name}*" if f"{group}/{name}" in chosen else name for name in names]
         lines.append(f"  {group}: {', '.join(marked)}")
     del cfg.hydra
     lines += ["", "Examples:", *_examples(_command(), options, OmegaConf.to_container(cfg))]

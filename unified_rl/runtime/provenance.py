@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+VERSIONED = ("unified-rl", "torch", "transformers", "lightning")
+"""Packages whose versions a result names."""
+
 
 def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """What it takes to say how a number came about; JSON-able.
@@ -35,7 +38,7 @@ def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         },
         "versions": {
             "python": platform.python_version(),
-            **{n: metadata.version(n) for n in ("unified-rl", "torch", "transformers", "lightning")},
+            **{name: metadata.version(name) for name in VERSIONED},
         },
     }
 

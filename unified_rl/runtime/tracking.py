@@ -71,9 +71,10 @@ class SampleTable(lightning.Callback):
             if isinstance(logger, WandbLogger):
                 rollout, scores = latest
                 names = list(scores.components)
+                outcomes = [scores.outcome, *(scores.components[name].outcome for name in names)]
                 rows = [
-                    [rollout.samples[i].prompt_text, *_pictured(rollout, i), float(scores.outcome[i])]
-                    + [float(scores.components[name].outcome[i]) for name in names]
+                    [rollout.samples[i].prompt_text, *_pictured(rollout, i)]
+                    + [float(outcome[i]) for outcome in outcomes]
                     for i in range(min(self.count, len(rollout.samples)))
                 ]
                 table = wandb.Table(["prompt", "text", "images", "reward", *names], rows)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified_rl.core.errors import TrainingError
+from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.protocols import Policy
 from unified_rl.stages.optimisation import Optimisation
 
@@ -49,6 +49,17 @@ class Stage(lightning.LightningModule):
         """Builds the policy inside the strategy's context, as sharded strategies need."""
         if self.policy is None:
             self.policy = self._make_policy()
+
+    def on_fit_start(self) -> None:
+        """Refuses data whose pictures do not fit the policy, before the first step."""
+        size = self.policy.capabilities.image_size
+        for name, source in getattr(self.trainer.datamodule, "sources", {}).items():
+            if source.image_size not in (None, size):
+                raise ConfigError(
+                    f"data.sources.{name} has images of {source.image_size} px, but the policy's "
+                    f"image tokenizer takes {size} px; set its image_size to {size} or take "
+                    "another model"
+                )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; its learning rate follows `self.iteration`."""

@@ -1,5 +1,6 @@
 """GRPO over whole multimodal trajectories: sample, score, compare within the group, improve."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -75,7 +76,7 @@ class UnifiedGRPO(Stage):
         if level not in ("outcome", "process", "both"):
             raise ConfigError(f"stage.level={level!r} is none of outcome, process, both")
         if behaviour.text.temperature == 0 or behaviour.image.temperature == 0:
-            raise ConfigError("stage.behaviour.temperature=0 makes all completions of a group alike")
+            raise ConfigError("behaviour: temperature=0 makes all completions of a group alike")
         self.reward, self.objective, self.behaviour = reward, objective, behaviour
         self.group_size, self.level = group_size, level
         self.advantage_scale = advantage_scale
@@ -87,6 +88,13 @@ class UnifiedGRPO(Stage):
 
     def on_fit_start(self) -> None:
         """Tests the rewards and sets the frozen reference up, from the same start as the policy."""
+        super().on_fit_start()
+        prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
+        if prompts * self.group_size < self.minibatch_count:
+            raise ConfigError(
+                f"stage.minibatch_count={self.minibatch_count} is more than the completions of a "
+                f"step: data.batch_size={prompts} x stage.group_size={self.group_size}"
+            )
         self.reward.self_test()
         if self.objective.beta > 0 and not self._reference:
             reference = self._make_policy().eval().requires_grad_(False)
@@ -104,7 +112,7 @@ class UnifiedGRPO(Stage):
         metrics = self.improve(rollout.trajectory, advantages)
         clock.append(time.perf_counter())
         self.latest = rollout, scores
-        durations = [after - before for before, after in zip(clock, clock[1:], strict=False)]
+        durations = [after - before for before, after in itertools.pairwise(clock)]
         metrics |= dict(zip(("rollout_s", "reward_s", "update_s"), durations, strict=True))
         self.report(metrics | self._describe(rollout, scores))
 
@@ -178,9 +186,7 @@ class UnifiedGRPO(Stage):
             "text_tokens": float(actions[Modality.TEXT].sum() / trajectory.row_count),
             "images": sum(len(c.images) for c in rollout.completions) / trajectory.row_count,
             "finished": sum(c.finished for c in rollout.completions) / trajectory.row_count,
-            "frac_reward_zero_std": float(
-                zero_variance_fraction(scores.outcome, self.group_size)
-            ),
+            "frac_reward_zero_std": float(zero_variance_fraction(scores.outcome, self.group_size)),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

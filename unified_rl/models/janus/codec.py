@@ -168,7 +168,7 @@ class CodecObjective(torch.nn.Module):
 
     @torch.no_grad()
     def _update_codebook(self, means: Tensor, is_foreground: Tensor) -> None:
-        """One step of spherical k-means over (u, d) unit rows, then restarts; alike on all ranks."""
+        """One step of spherical k-means over (u, d) unit rows, then restarts; all ranks agree."""
         means = means.to(self.codebook.dtype)
         if self.latent_sums.any():
             codes = (means @ self.codebook.T).argmax(-1)

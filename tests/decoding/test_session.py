@@ -1,0 +1,112 @@
+"""One session: cached states equal whole passes, gaps leave no trace, a peek keeps nothing."""
+
+import pytest
+import torch
+
+from tests.toys import FAMILIES, build
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.decoding.session import Session
+from unified_rl.decoding.tape import Columns, Kind, Tape, stack
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(params=FAMILIES)
+def policy(request):
+    return build(request.param)
+
+
+def begin(policy, prompts, columns=12, **behaviour):
+    depth, size = policy.capabilities.code_depth, policy.capabilities.image_size
+    rows = [Columns(depth).text(prompt) for prompt in prompts]
+    tape = stack(rows, torch.zeros(len(rows), 0, 3, size, size), left=True)
+    return Session(policy, tape, Behaviour(**behaviour), torch.Generator(), columns)
+
+
+def say(session, tokens, rows=None):
+    """Pushes one word a row."""
+    ids = torch.zeros(session.rows, 1, session.depth, dtype=torch.long)
+    ids[:, 0, 0] = torch.tensor(tokens)
+    rows = torch.tensor(rows or [True] * session.rows)
+    session.push(ids, Kind.TEXT, rows, torch.zeros(session.rows, dtype=torch.long))
+
+
+@torch.no_grad()
+def whole(policy, session):
+    """The last state of each row in a pass without cache."""
+    tape = Tape(*(session.trajectory().tape[name] for name in Tape._fields))
+    last = tape.valid.sum(1) - 1
+    return policy.read(tape)[torch.arange(session.rows), last]
+
+
+@torch.no_grad()
+def test_cached_states_equal_a_whole_pass(policy):
+    session = begin(policy, [[1, 20, 21, 22], [1, 30]])
+    for tokens in ([23, 24], [25, 26], [27, 28]):
+        say(session, tokens)
+    assert (session.conditional - whole(policy, session)).abs().max() <= TOLERANCE
+
+
+@torch.no_grad()
+def test_gaps_leave_no_trace(policy):
+    session = begin(policy, [[1, 20, 21], [1, 30]])
+    for tokens, rows in (([23, 24], None), ([25, 9], [True, False]), ([27, 28], None)):
+        say(session, tokens, rows)
+    alone = begin(policy, [[1, 30]])
+    say(alone, [24])
+    say(alone, [28])
+    assert (session.conditional[1] - alone.conditional[0]).abs().max() <= TOLERANCE
+    assert session.trajectory().tape["ids"][1, :4, 0].tolist() == [1, 30, 24, 28]
+
+
+@torch.no_grad()
+def test_a_row_in_a_gap_keeps_its_state(policy):
+    session = begin(policy, [[1, 20], [1, 30]])
+    before = session.conditional.clone()
+    say(session, [23, 24], [True, False])
+    assert torch.equal(session.conditional[1], before[1])
+    assert not torch.equal(session.conditional[0], before[0])
+
+
+@torch.no_grad()
+def test_twins_do_not_know_the_prompt(policy):
+    one = begin(policy, [[1, 20, 21], [1, 30, 31]], guidance_scale=2.0)
+    assert torch.equal(one.unconditional[0], one.unconditional[1])
+    assert (one.conditional[0] - one.conditional[1]).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_no_twins_without_guidance(policy):
+    assert begin(policy, [[1, 20]]).unconditional is None
+
+
+@torch.no_grad()
+def test_a_peek_keeps_nothing(policy):
+    peeked, plain = begin(policy, [[1, 20]]), begin(policy, [[1, 20]])
+    width = peeked.conditional.shape[1]
+    peeked.peek(torch.randn(1, 4, width), torch.tensor([True]))
+    for session in (peeked, plain):
+        say(session, [23])
+        say(session, [24])
+    assert torch.equal(peeked.conditional, plain.conditional)
+    assert torch.equal(peeked.trajectory().tape["kind"], plain.trajectory().tape["kind"])
+
+
+@torch.no_grad()
+def test_a_peeked_block_sees_itself_whole(policy):
+    embeds = torch.randn(1, 4, begin(policy, [[1, 20]]).conditional.shape[1])
+    other = embeds.clone()
+    other[:, -1] += 1.0
+    first, second = (
+        begin(policy, [[1, 20]]).peek(block, torch.tensor([True]))[:, 0]
+        for block in (embeds, other)
+    )
+    assert (first - second).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_running_past_the_columns_is_an_error(policy):
+    session = begin(policy, [[1, 20]], columns=1)
+    say(session, [23])
+    with pytest.raises(RuntimeError, match="3 columns"):
+        say(session, [24])

@@ -1,0 +1,111 @@
+"""Settings cannot lie: every YAML is bound to the signature that it configures."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+
+from unified_rl.core.protocols import Reward
+from unified_rl.runtime.cli import register_resolvers
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(CONF))
+
+
+def targets(node: object, where: str = "") -> Iterator[tuple[str, dict]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield where, node
+        for key, value in node.items():
+            yield from targets(value, f"{where}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{where}[{index}]")
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_every_target_accepts_its_settings(path: Path) -> None:
+    for where, node in targets(yaml.safe_load(path.read_text())):
+        signature = inspect.signature(get_object(node["_target_"]))
+        settings = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
+        unknown = set(settings) - set(signature.parameters)
+        assert not unknown, f"{named(path)}{where}: {node['_target_']} takes no {sorted(unknown)}"
+        if not node.get("_partial_") and "lightning" not in node["_target_"]:
+            signature.bind(**settings)  # nothing that is required is missing
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_every_file_says_what_it_is(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+    assert lines[0].startswith("# "), f"{named(path)} opens without a comment"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def conf() -> Iterator[None]:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "experiment", [str(p.relative_to(CONF / "experiment").with_suffix("")) for p in EXPERIMENTS]
+)
+def test_every_experiment_builds_its_stage(experiment: str) -> None:
+    config = compose("train", [f"experiment={experiment}", "paths.output=unused"])
+    stage = instantiate(config.stage, _convert_="all")
+    assert stage.iterations == config.iterations
+    assert instantiate(config.data, _convert_="all").batch_size == config.data.batch_size
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("pipeline", sorted(p.stem for p in (CONF / "pipeline").glob("*.yaml")))
+def test_every_pipeline_names_experiments_that_exist(pipeline: str) -> None:
+    config = compose("pipeline", [f"pipeline={pipeline}"])
+    for phase in config.pipeline.phases:
+        if phase.get("experiment"):
+            assert (CONF / "experiment" / f"{phase.experiment}.yaml").is_file()
+
+
+@pytest.mark.parametrize("rung", sorted(p.stem for p in (CONF / "rung").glob("*.yaml")))
+def test_every_rung_changes_the_reward(rung: str) -> None:
+    config = compose("train", ["experiment=unified_grpo/micro_grpo", f"rung={rung}"])
+    assert "format" in config.reward
+    assert config.reward.coherence.weight == 0, "the held-out judge is never trained on"
+
+
+REWARDS = sorted(p.stem for p in (CONF / "reward").glob("*.yaml") if p.stem != "none")
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_reward_tells_good_from_bad(name: str) -> None:
+    config = compose("train", [f"reward=[{name}]"])
+    reward = instantiate(config.reward[name])
+    assert isinstance(reward, Reward)
+    reward.self_test()
+
+
+def test_a_reward_is_set_from_the_command_line() -> None:
+    overrides = ["experiment=unified_grpo/micro_grpo", "reward.visual.weight=0.5"]
+    config = compose("train", overrides)
+    stage = instantiate(config.stage, _convert_="all")
+    assert stage.reward.components["visual"].weight == 0.5
+
+
+def test_the_command_line_wins_over_the_experiment() -> None:
+    overrides = ["experiment=unified_grpo/micro_grpo", "objective.beta=0.5", "iterations=7"]
+    config = compose("train", overrides)
+    assert (config.objective.beta, config.iterations) == (0.5, 7)
+    assert instantiate(config.stage, _convert_="all").objective.beta == 0.5
