@@ -43,6 +43,8 @@ def main(config: DictConfig) -> int:
     if scored:
         print_scores(scored)
     print(f"summary: {summary}")
+    if config.pipeline.publish:
+        _publish(config, records)
     if config.pipeline.report:
         from unified_rl.runtime.report import write_report
 
@@ -76,6 +78,18 @@ def _evaluate(
         evaluate_from(composed, label=f"{phase.name}: evaluate")
         stamp.write_text(key)
     return json.loads(written.read_text())
+
+
+def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
+    """Makes the last phase's checkpoint the asset that `model` loads by default."""
+    from unified_rl.runtime.model_card import publish
+
+    last = list(records.values())[-1]
+    asset = Path(config.paths.assets) / config.model
+    command = f"make {config.pipeline.name} MODEL={config.model}"
+    train_s = sum(record.get("train_s", 0.0) for record in records.values())
+    publish(last["checkpoint"], asset, command, last["evaluation"], train_s)
+    print(f"asset:   {asset}")
 
 
 def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:

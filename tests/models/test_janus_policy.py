@@ -88,7 +88,7 @@ def test_grids_that_differ_are_refused():
     sizes = copy.deepcopy(MICRO_JANUS)
     sizes["codec"]["channel_multiplier"] = [1, 1, 1]  # reduces by 4, not by 8
     with pytest.raises(ConfigError, match="reduces by 4"):
-        janus(None, sizes, vocabulary())
+        janus(None, sizes, words=vocabulary())
 
 
 def test_no_checkpoint_needs_sizes():

@@ -55,6 +55,16 @@ def test_an_encoded_completion_lies_as_it_was_sampled(policy, monkeypatch):
     assert {Task.INTERLEAVED, Task.TEXT_TO_IMAGE} <= tasks
 
 
+def test_a_gold_story_stops_behind_its_last_image(policy):
+    # ... begin, N codes, end, end of text; only the last is chosen as a word
+    gold = policy.encode(stories(1), seeded())
+    ids = gold.tape["ids"][0, :, 0].tolist()
+    assert ids[-2:] == [policy.end_of_image_id, policy.end_of_text_id]
+    assert ids[-policy.image_positions - 3] == policy.begin_of_image_id
+    assert gold.mask_of(Modality.TEXT)[0, -2:, 0].tolist() == [False, True]
+    assert gold.segment[0, -1] == gold.segment[0, -2] + 1
+
+
 def test_actions_of_a_gold_image_are_its_codes(policy):
     gold = policy.encode(stories(2), seeded())
     images = gold.mask_of(Modality.IMAGE)
@@ -94,6 +104,19 @@ def test_a_hidden_prompt_is_what_the_twin_reads(policy, monkeypatch):
     ids, kind = policy.nullify(trajectory.tape["ids"], trajectory.tape["kind"])
     assert torch.equal(hidden.tape["ids"], ids)
     assert torch.equal(hidden.tape["kind"], kind)
+
+
+def test_the_twin_reads_structure_and_drawn_images_only(policy):
+    # Prompt lengths differ within the batch, so that a fill by column would hit a start token.
+    trajectory, _ = sampled(policy)
+    ids, kind = trajectory.tape["ids"], trajectory.tape["kind"]
+    twin_ids, twin_kind = policy.nullify(ids, kind)
+    structure = policy.start_id, policy.begin_of_image_id, policy.end_of_image_id
+    kept = (kind == Kind.CODE) | torch.isin(ids[..., 0], torch.tensor(structure))
+    kept |= kind == Kind.PAD
+    assert torch.equal(twin_ids[kept], ids[kept])
+    assert set(twin_ids[~kept][:, 0].tolist()) == {policy.pad_id}
+    assert not bool((twin_kind == Kind.PIXEL).any())
 
 
 def test_only_the_rows_asked_for_are_hidden(policy):

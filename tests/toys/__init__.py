@@ -48,7 +48,7 @@ MICRO_JANUS = {
 
 def micro_janus() -> UnifiedPolicy:
     """Janus of two layers, 3 x 3 positions and 16 codes."""
-    return janus(None, MICRO_JANUS, vocabulary(), TEMPLATE)
+    return janus(None, MICRO_JANUS, words=vocabulary(), template=TEMPLATE)
 
 
 def residual_depth() -> UnifiedPolicy:

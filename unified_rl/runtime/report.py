@@ -42,6 +42,11 @@ _MEANINGS = {
     "generation_accuracy": "single drawings, mean over six categories",
     "understanding_accuracy": "questions on a picture, mean over six categories",
 }
+_SPELLINGS = {
+    "interleavedbench_like": "InterleavedBench-like",
+    "mmie_like": "MMIE-like",
+    "text_image": "text-image",
+}
 _STAGE_SETTINGS = {
     "iterations": "iterations",
     "samples or prompts a batch": "data.batch_size",
@@ -134,7 +139,7 @@ def _chart(phases: Sequence[Phase]) -> Markup | None:
         bars[phase.name] = [
             s and (100 * s["value"], 100 * s["low"], 100 * s["high"]) for s in scores
         ]
-    return Markup(score_chart([spoken_name(name) for name in names], bars))  # noqa: S704 - ours
+    return Markup(score_chart([spoken_name(name) for name in names], bars))
 
 
 def _stories(phases: Sequence[Phase]) -> list[dict[str, Any]]:
@@ -223,6 +228,7 @@ def _environment() -> jinja2.Environment:
         "percent": lambda share: f"{100 * share:.1f}",
         "spoken": spoken_name,
         "leaf": lambda name: spoken_name(name.rpartition("/")[2]),
+        "points": lambda points: f"{points:+.1f}".replace("-", "−"),
         "duration": duration,
         "svg": Markup,
     }
@@ -245,7 +251,9 @@ def change(
 
 
 def spoken_name(metric: str) -> str:
-    """ "visual_correctness/step_1" as "visual correctness, step 1"."""
+    """A metric for readers: visual_correctness/step_1 is "visual correctness, step 1"."""
+    for name, spelling in _SPELLINGS.items():
+        metric = metric.replace(name, spelling)
     return metric.replace("/", ", ").replace("_", " ")
 
 

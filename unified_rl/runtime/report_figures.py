@@ -18,7 +18,7 @@ SERIES = ("c0", "c1", "c2", "c3")
 """Names of the page's series colours; later series begin again."""
 # Colours that nobody would choose, each replaced by the page's variable of that name.
 _PAINT = {name: f"#0a0b{code:02x}" for code, name in enumerate(("ink", "muted", "grid", *SERIES))}
-_DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_LINES = (("c2", "solid"), ("c3", "dashed"), ("c1", "dotted"))
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, crisp, selectable
     "svg.hashsalt": "unified-rl",
@@ -51,10 +51,17 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend: what is drawn in colour `series` (0..3), `SERIES[series]`."""
+    """One entry of a legend.
+
+    Attributes:
+        label: what it stands for.
+        color: one of `SERIES`.
+        stroke: "solid", "dashed" or "dotted" for a line, "area" for an area.
+    """
 
     label: str
-    series: int
+    color: str
+    stroke: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ _AFTER_REWARDS = (
         "Entropy by modality",
         "nats a token",
         (("text", "text_entropy"), ("image", "image_entropy")),
-        "Mean surprise of the sampled tokens. A fall to 0 would be collapse.",
+        "Mean surprise of the sampled tokens. A sudden fall would be collapse.",
     ),
     _Spec(
         "Groups without a signal",
@@ -147,13 +154,6 @@ _AFTER_REWARDS = (
         (("norm", "gradient_norm"),),
         "Spikes are cut at the clip, if one is set; a steady rise would announce divergence.",
     ),
-    _Spec(
-        "Learning rate",
-        "peak and schedule as set",
-        (("rate", "learning_rate"),),
-        "",
-        dull_when_constant=True,
-    ),
 )
 _TIMES = (("rollout", "rollout_s"), ("reward", "reward_s"), ("update", "update_s"))
 
@@ -165,6 +165,7 @@ def panels(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> list[Pa
         curves: by metric.
         weights: of reward components, where the configuration names them.
     """
+    logged = [key.removesuffix("_share") for key in curves if key.endswith("_share")]
     components = [
         _Spec(
             f"Reward: {name}",
@@ -177,7 +178,7 @@ def panels(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> list[Pa
             else "",
             limits=(0, 1),
         )
-        for name in (key.removesuffix("_share") for key in curves if key.endswith("_share"))
+        for name in sorted(logged, key=lambda name: [*weights, name].index(name))
     ]
     found = [_line_panel(s, curves) for s in (*_BEFORE_REWARDS, *components, *_AFTER_REWARDS)]
     found.append(_time_panel(curves))
@@ -231,18 +232,18 @@ def _line_panel(spec: _Spec, curves: Mapping[str, Curve]) -> Panel | None:
     if not lines or (spec.dull_when_constant and all(_is_constant(curve) for _, curve in lines)):
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(7.2 if spec.wide else 3.5, 2.1, spec.unit)
-        for number, (_, (x, y)) in enumerate(lines):
-            color = _PAINT[SERIES[(number + 2) % len(SERIES)]]
-            axes.plot(x, y, color=color, alpha=0.3, linewidth=0.8)
-            axes.plot(x, smoothed(y), color=color, linestyle=_DASHES[number])
+        figure, axes = _axes(6.9 if spec.wide else 3.3, 2.0, spec.unit)
+        for (_, (x, y)), (color, stroke) in zip(lines, _LINES, strict=False):
+            axes.plot(x, y, color=_PAINT[color], alpha=0.45, linewidth=0.7)
+            axes.plot(x, smoothed(y), color=_PAINT[color], linestyle=stroke)
+        axes.set_xlabel("iteration", loc="right")
         if spec.limits:
             low, high = spec.limits
             values = np.concatenate([y for _, (_, y) in lines])
             if low <= values.min() and values.max() <= high:
                 axes.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
         svg = _svg(figure)
-    keys = tuple(Key(label, (n + 2) % len(SERIES)) for n, (label, _) in enumerate(lines))
+    keys = tuple(Key(label, *line) for (label, _), line in zip(lines, _LINES, strict=False))
     return Panel(spec.title, svg, keys if len(keys) > 1 else (), spec.caption, spec.wide)
 
 
@@ -252,29 +253,28 @@ def _time_panel(curves: Mapping[str, Curve]) -> Panel | None:
     if not parts or len({len(x) for _, x, _ in parts}) > 1:
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(7.2, 2.1, "seconds an iteration")
-        colors = [_PAINT[SERIES[(n + 1) % len(SERIES)]] for n in range(len(parts))]
-        axes.stackplot(
-            parts[0][1], *(smoothed(y) for _, _, y in parts), colors=colors, linewidth=0
-        )
+        figure, axes = _axes(6.9, 2.0, "seconds an iteration")
+        colors = [_PAINT[color] for color in SERIES[1:]]
+        axes.stackplot(parts[0][1], *(smoothed(y) for _, _, y in parts), colors=colors, linewidth=0)
+        axes.set_xlabel("iteration", loc="right")
         axes.set_ylim(bottom=0)
         svg = _svg(figure)
     whole = sum(y.sum() for _, _, y in parts) or 1.0
     keys = tuple(
-        Key(f"{label} {y.sum() / whole:.0%}", (n + 1) % len(SERIES))
-        for n, (label, _, y) in enumerate(parts)
+        Key(f"{label} {y.sum() / whole:.0%}", color, "area")
+        for (label, _, y), color in zip(parts, SERIES[1:], strict=False)
     )
     caption = "Running mean, stacked from bottom to top in this order."
     return Panel("Time of an iteration", svg, keys, caption, wide=True)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Centred running mean over a twelfth of the run; windows shrink at both ends."""
+    """Centred running mean over a twelfth of the run; at both ends over what there is of it."""
     half = len(values) // 24
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(at, len(values) - 1 - at))
-    return (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)
+    first, beyond = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return (sums[beyond] - sums[first]) / (beyond - first)
 
 
 def _is_constant(curve: Curve) -> bool:

@@ -43,6 +43,11 @@ class Phase:
     curves: Mapping[str, Curve]
     wall_s: Mapping[str, float]
 
+    @property
+    def title(self) -> str:
+        """The label where it stands alone."""
+        return self.label.removeprefix("+ ")
+
 
 def read_phase(root: Path, name: str, number: int, headline: Mapping[str, Any]) -> Phase:
     """Reads the folder of a phase.
@@ -80,7 +85,9 @@ def read_curves(path: Path) -> dict[str, Curve]:
     steps: dict[float, dict[str, float]] = defaultdict(dict)
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            cells = {key: number for key, cell in row.items() if (number := _number(cell)) is not None}
+            cells = {
+                key: number for key, cell in row.items() if (number := _number(cell)) is not None
+            }
             if "step" in cells:
                 steps[cells["step"]] |= cells
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)

@@ -15,7 +15,8 @@ class ImageCodec(Stage):
 
     Args:
         policy, optimisation, iterations, seed: see `Stage`. The policy offers
-            `codec_objective() -> Module`, which turns pixels into terms with a `loss`.
+            `codec_objective() -> Module`, which turns pixels into terms with a `loss`, and
+            `adopt_codec()`, called at the end.
     """
 
     progress_metrics = ("loss", "reconstruction")
@@ -40,6 +41,10 @@ class ImageCodec(Stage):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser of the codec alone."""
         return self.optimisation.optimizer(self.objective.parameters())
+
+    def on_train_end(self) -> None:
+        """Hands the finished codec to the rest of the policy."""
+        self.policy.adopt_codec()
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> None:
         """Encode, quantise, decode, follow the gradient."""

@@ -150,6 +150,11 @@ class JanusPolicy(NextPositionPolicy):
         """What trains the codec; published models bring theirs along."""
         return CodecObjective(self.codec)
 
+    @torch.no_grad()
+    def adopt_codec(self) -> None:
+        """Starts the embeddings of drawn codes from the codebook, so that like codes start alike."""
+        self.janus.model.generation_embeddings.weight.copy_(self.codec.quantize.embedding.weight)
+
     def save(self, folder: Path) -> None:
         """Writes a standard folder: safetensors, configuration, tokenizer."""
         self.janus.save_pretrained(folder)

@@ -1,0 +1,70 @@
+"""Publishes a checkpoint as an asset with its model card: command, seed, time, scores."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unified_rl.models.checkpoint import write_folder
+
+
+def publish(
+    checkpoint: Path, asset: Path, command: str, evaluation: Mapping[str, Any], train_s: float
+) -> None:
+    """Copies a checkpoint folder and lays a `README.md` with its measured scores into it.
+
+    Args:
+        checkpoint: what to publish.
+        asset: final place; replaced as a whole.
+        command: what makes it again.
+        evaluation: `evaluation.json` of this checkpoint.
+        train_s: seconds that all training phases took together.
+    """
+
+    def write(folder: Path) -> None:
+        for path in checkpoint.iterdir():
+            if path.name != "provenance.json":
+                shutil.copy2(path, folder / path.name)
+        (folder / "README.md").write_text(_card(asset.name, command, evaluation, train_s))
+        card = {"command": command, "provenance": evaluation["provenance"]}
+        (folder / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
+
+    write_folder(asset, write)
+
+
+def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float) -> str:
+    metrics, origin = evaluation["metrics"], evaluation["provenance"]
+    hardware, versions = origin["hardware"], origin["versions"]
+    rows = [
+        f"| {metric.replace('_', ' ')} | {score['value']:.3f} | {score['low']:.3f} to "
+        f"{score['high']:.3f} | {score['n']} |"
+        for metric, score in metrics.items()
+        if metric.startswith(("generation", "understanding")) or metric == "format_validity"
+    ]
+    return "\n".join(
+        [
+            "---",
+            "license: apache-2.0",
+            "tags: [unified-multimodal, micro-world]",
+            "---",
+            f"# {name}",
+            "",
+            "A micro-scale base for the embedded micro-world of `unified-rl` (24 px pictures of",
+            "coloured shapes): it draws single pictures and answers questions, but does not",
+            "interleave. Its numbers say nothing of the papers' models.",
+            "",
+            f"- made by `{command}`, seed {origin['seed']}",
+            f"- {train_s / 60:.0f} minutes on {hardware['threads']} thread(s) of "
+            f"{hardware['processor']}",
+            f"- torch {versions['torch']}, transformers {versions['transformers']}",
+            "- trained on pictures that the micro-world draws itself; no outside data",
+            "",
+            "Held-out prompts, strict scoring by the pixel verifier, 95% intervals:",
+            "",
+            "| score | value | interval | n |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
