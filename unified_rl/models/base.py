@@ -255,6 +255,10 @@ class UnifiedPolicy(nn.Module):
         """Text ids without any automatic additions."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def prompt_ids(self, sample: Sample) -> list[int]:
+        """Token ids of a prompt without images, as `sample` lays it out."""
+        return [ids[0] for ids in self._prompt_columns(sample).ids]
+
     def _text(self, ids: list[int]) -> str:
         ids = [token for token in ids if token != self.end_of_text_id]
         return self.tokenizer.decode(ids, skip_special_tokens=False).strip()

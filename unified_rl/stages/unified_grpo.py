@@ -1,5 +1,6 @@
 """GRPO over whole multimodal trajectories: sample, score, compare within the group, improve."""
 
+import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -86,8 +87,14 @@ class UnifiedGRPO(Stage):
         self._reference: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
         self.latest: tuple[Rollout, HybridScores] | None = None
 
+    def configure_model(self) -> None:
+        """Builds the policy, and freezes a copy of its start before a resumed run loads weights."""
+        super().configure_model()
+        if self.objective.beta > 0 and not self._reference:
+            self._reference = (copy.deepcopy(self.policy).eval().requires_grad_(False),)
+
     def on_fit_start(self) -> None:
-        """Tests the rewards and sets the frozen reference up, from the same start as the policy."""
+        """Tests the rewards and refuses sizes that do not fit, before the first step."""
         super().on_fit_start()
         prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
         if prompts * self.group_size < self.minibatch_count:
@@ -96,9 +103,7 @@ class UnifiedGRPO(Stage):
                 f"step: data.batch_size={prompts} x stage.group_size={self.group_size}"
             )
         self.reward.self_test()
-        if self.objective.beta > 0 and not self._reference:
-            reference = self._make_policy().eval().requires_grad_(False)
-            self._reference = (reference.to(self.reference_device or self.device),)
+        self._reference = tuple(r.to(self.reference_device or self.device) for r in self._reference)
 
     def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
         """Sample, score, compare, improve."""

@@ -39,15 +39,15 @@ def janus(
             library's 0.02 suits widths of thousands; at width 128 it starves the first thousand
             steps, and about 1 / sqrt(2 * width) does not.
         words: vocabulary of the tokenizer; only read without a checkpoint.
-        template: layout of a prompt.
+        template: layout of a prompt; None takes the one saved in the folder, else the default.
 
     Raises:
         CheckpointError: the folder is missing, truncated or not a Janus model.
         ConfigError: the sizes do not fit each other.
     """
-    template = template or Template()
     if checkpoint is not None:
         return _from_folder(Path(checkpoint), template)
+    template = template or Template()
     if architecture is None:
         raise ConfigError("model.checkpoint is null, so model.architecture must give the sizes")
     tokenizer = word_tokenizer(words, template)
@@ -91,7 +91,7 @@ def _config(
     )
 
 
-def _from_folder(folder: Path, template: Template) -> JanusPolicy:
+def _from_folder(folder: Path, template: Template | None) -> JanusPolicy:
     require_folder(folder, "model.checkpoint")
     try:
         model, report = JanusForConditionalGeneration.from_pretrained(
@@ -107,7 +107,7 @@ def _from_folder(folder: Path, template: Template) -> JanusPolicy:
         if report[kind]:
             names = ", ".join(sorted(map(str, report[kind]))[:4])
             raise CheckpointError(f"{folder}: {len(report[kind])} {kind.split('_')[0]}: {names}")
-    return JanusPolicy(model, tokenizer, template)
+    return JanusPolicy(model, tokenizer, template or Template.load(folder) or Template())
 
 
 @torch.no_grad()

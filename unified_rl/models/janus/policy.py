@@ -159,3 +159,4 @@ class JanusPolicy(NextPositionPolicy):
         """Writes a standard folder: safetensors, configuration, tokenizer."""
         self.janus.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        self.template.save(folder)
