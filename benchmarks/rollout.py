@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 def library(policy: JanusPolicy, rows: int, guidance: float) -> Callable[[], torch.Tensor]:
     """Greedy guided images by the library's own loop."""
     sample = drawing_sample(prompts("attribution", "test")[0])
-    ids = policy.prompt_ids(sample) + [policy.begin_of_image_id]
+    ids = [*policy.prompt_ids(sample), policy.begin_of_image_id]
     inputs = torch.tensor([ids] * rows, device=policy.device)
     settings = policy.janus.generation_config
     settings.generation_kwargs = {"boi_token_id": policy.begin_of_image_id}

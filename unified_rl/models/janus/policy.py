@@ -152,7 +152,7 @@ class JanusPolicy(NextPositionPolicy):
 
     @torch.no_grad()
     def adopt_codec(self) -> None:
-        """Starts the embeddings of drawn codes from the codebook, so that like codes start alike."""
+        """Starts the embeddings of codes from the codebook, so that like codes start alike."""
         self.janus.model.generation_embeddings.weight.copy_(self.codec.quantize.embedding.weight)
 
     def save(self, folder: Path) -> None:
