@@ -19,11 +19,11 @@ def test_metrics_add_up(family):
     assert metrics["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_only_drawings_are_hidden():
+def test_only_what_draws_is_hidden():
     stage = sft("residual_depth", condition_dropout=1.0)
     batch = [*stories(1), *drawings(2), *questions(1)]
     hidden = stage._hidden_prompts(batch, torch.Generator())
-    assert hidden.tolist() == [False, True, True, False]
+    assert hidden.tolist() == [True, True, True, False]
 
 
 def test_condition_dropout_changes_the_gradient(family):

@@ -1,5 +1,7 @@
 """What every policy must keep of gold answers: laid out as sampled, hidden as the twin hides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from tests.suites.trajectories import PLAIN, sampled, seeded, trim
 from tests.toys import build
 from tests.toys.samples import drawings, mixed, questions, stories
+from unified_rl.core.errors import DataError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Completion, Image, Sample, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
@@ -85,12 +88,6 @@ def test_encoding_records_nothing(policy):
     assert not bool(policy.encode(stories(1), seeded()).logprobs.any())
 
 
-def test_a_sample_without_target_is_refused(policy):
-    empty = Sample("no answer", Task.TEXT, (Text("add one plus two"),))
-    with pytest.raises(ValueError, match="no answer"):
-        policy.encode([empty], seeded())
-
-
 # -- unconditional rows ----------------------------------------------------------------------------
 
 
@@ -135,6 +132,30 @@ def test_a_hidden_prompt_leaves_no_trace(policy):
         shown = [policy.logprobs(policy.encode([s], seeded())) for s in (short, long)]
     assert torch.equal(one, other)
     assert (shown[0] - shown[1]).abs().max() > 1e-2
+
+
+def test_a_hidden_story_teaches_its_images_only(policy):
+    gold = stories(1)
+    hidden = policy.encode(gold, seeded(), torch.tensor([True]))
+    shown = policy.encode(gold, seeded())
+    assert shown.mask_of(Modality.TEXT).any()
+    assert not hidden.mask_of(Modality.TEXT).any()
+    assert hidden.mask_of(Modality.IMAGE).any()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        (),
+        (Text("<think> a circle"), Image(np.zeros((24, 24, 3), np.uint8))),
+        (Image(np.zeros((24, 24, 3), np.uint8)),),
+    ],
+    ids=["none", "not asked for", "image first"],
+)
+def test_a_target_that_decoding_could_not_make_is_refused(policy, target):
+    sample = dataclasses.replace(stories(1)[0], target=target)
+    with pytest.raises(DataError, match="story"):
+        policy.encode([sample], seeded())
 
 
 def test_a_hidden_question_is_refused(policy):

@@ -60,7 +60,7 @@ def _write_text(session: Session, rows: Tensor, segment: Tensor) -> tuple[Tensor
     for _ in range(behaviour.max_text_tokens):
         log_probs = model.text_log_distribution(session.conditional, behaviour)
         token, log_prob = draw(log_probs, session.generator)
-        if behaviour.text.truncates:
+        if behaviour.text.truncates and behaviour.text.temperature > 0:
             session.record("text_support", torch.isfinite(log_probs)[:, None])
         _push_text(session, token, active, segment, log_prob)
         asked |= active & (token == model.image_trigger_id)

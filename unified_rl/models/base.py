@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
-from unified_rl.core.errors import ConfigError
+from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
@@ -47,6 +47,7 @@ class UnifiedPolicy(nn.Module):
         self.pad_id = self._token_id(template.pad)
         self.start_id = self._token_id(template.start)
         allowed = torch.ones(self.text_vocabulary_size, dtype=torch.bool)
+        allowed[len(tokenizer) :] = False  # rows that a padded head has beyond the tokenizer
         allowed[[self._token_id(token) for token in template.forbidden]] = False
         self.register_buffer("allowed_text", allowed, persistent=False)
 
@@ -149,7 +150,7 @@ class UnifiedPolicy(nn.Module):
         rows = [self._target_columns(sample, codes) for sample in samples]
         tape = stack(rows, self._shown_pixels(samples))
         if unconditional is not None and bool(unconditional.any()):
-            tape = self._hide_prompts(tape, unconditional.to(self.device), samples)
+            tape = self._hide_text(tape, unconditional.to(self.device), samples)
         action_mask, extra = self.choose_targets(tape, generator)
         modality = torch.where(tape.kind == Kind.CODE, int(Modality.IMAGE), int(Modality.TEXT))
         logprobs = torch.zeros(action_mask.shape, device=self.device)
@@ -276,8 +277,7 @@ class UnifiedPolicy(nn.Module):
 
     def _target_columns(self, sample: Sample, codes: Iterator[list[list[int]]]) -> Columns:
         """Prompt and gold answer, laid out exactly as `interleave` would have pushed it."""
-        if not sample.target:
-            raise ValueError(f"sample {sample.id!r} has no target to learn from")
+        self._check_target(sample)
         columns = self._prompt_columns(sample)
         last = len(sample.target) - 1
         for index, segment in enumerate(sample.target):
@@ -292,6 +292,25 @@ class UnifiedPolicy(nn.Module):
                 if index == last:  # say nothing more after the last image
                     columns.text([self.end_of_text_id], index + 1, action=True)
         return columns
+
+    def _check_target(self, sample: Sample) -> None:
+        """Refuses a target that decoding could never have produced.
+
+        Raises:
+            DataError: no target, or an image that its text did not ask for.
+        """
+        if not sample.target:
+            raise DataError(f"sample {sample.id!r} has no target to learn from")
+        if sample.task != Task.INTERLEAVED:
+            return
+        trigger = self.template.image_trigger
+        for before, segment in zip((None, *sample.target), sample.target, strict=False):
+            asked = isinstance(before, Text) and before.text.rstrip().endswith(trigger)
+            if isinstance(segment, Image) and not asked:
+                raise DataError(
+                    f"sample {sample.id!r}: an image of an interleaved target must follow a text "
+                    f"that ends in {trigger}"
+                )
 
     def _target_codes(self, samples: Sequence[Sample]) -> list[list[list[int]]]:
         images = [s for sample in samples for s in sample.target if isinstance(s, Image)]
@@ -321,14 +340,17 @@ class UnifiedPolicy(nn.Module):
             )
         return torch.from_numpy(image.pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
-    def _hide_prompts(self, tape: Tape, rows: Tensor, samples: Sequence[Sample]) -> Tape:
+    def _hide_text(self, tape: Tape, rows: Tensor, samples: Sequence[Sample]) -> Tape:
+        """Makes the given rows their own unconditional twins, of which only images are learnt."""
         for sample, hide in zip(samples, rows.tolist(), strict=True):
-            if hide and sample.task != Task.TEXT_TO_IMAGE:
-                raise ValueError(f"only text-to-image prompts can be hidden, not {sample.task}")
+            if hide and sample.task not in (Task.TEXT_TO_IMAGE, Task.INTERLEAVED):
+                raise ValueError(f"there is nothing to draw in {sample.task} sample {sample.id!r}")
         ids, kind = self.nullify(tape.ids, tape.kind)
+        learnt = ~rows[:, None] | (tape.kind == Kind.CODE)
         return tape._replace(
             ids=torch.where(rows[:, None, None], ids, tape.ids),
             kind=torch.where(rows[:, None], kind, tape.kind),
+            action_mask=tape.action_mask & learnt[..., None],
         )
 
     def _token_id(self, token: str) -> int:

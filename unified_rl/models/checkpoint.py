@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,33 @@ from unified_rl.core.errors import CheckpointError, nearest
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-def require_folder(folder: Path, setting: str) -> None:
-    """Refuses what cannot be a checkpoint folder.
+def require_folder(folder: Path, setting: str, model_type: str | None = None) -> None:
+    """Refuses what cannot be a checkpoint folder; finds the previous one if a save was killed.
 
     Args:
         folder: what the user gave.
         setting: the name of the setting that gave it, for the message.
+        model_type: what `config.json` must say; None takes any.
 
     Raises:
-        CheckpointError: there is no such folder, or no weights in it.
+        CheckpointError: there is no such folder, or no weights or readable `config.json` in it.
     """
+    _finish_swap(folder)
     if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        siblings = [path.name for path in folder.parent.glob("*") if _is_finished(path)]
         hint = nearest(folder.name, siblings) if siblings else "its parent is empty or missing"
         raise CheckpointError(f"{setting}={folder} is not a folder; {hint}")
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(f"{setting}={folder} holds none of {', '.join(WEIGHTS)}")
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # then transformers would guess
+        raise CheckpointError(
+            f"{setting}={folder} has no config.json that names a model_type "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if model_type is not None and found != model_type:
+        raise CheckpointError(f"{setting}={folder} is of model_type {found!r}, not {model_type!r}")
 
 
 def write_folder(
@@ -42,19 +54,36 @@ def write_folder(
     Raises:
         CheckpointError: writing failed, by a full disk for one; the previous folder is intact.
     """
-    beside, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    beside, old = folder.with_name(folder.name + ".tmp"), _previous(folder)
+    _finish_swap(folder)
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
         write(beside)
         if card is not None:
             (beside / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
     except Exception as error:
+        _finish_swap(folder)
         shutil.rmtree(beside, ignore_errors=True)
         kept = "the previous checkpoint is intact" if folder.exists() else "nothing was written"
         raise CheckpointError(f"saving {folder} failed ({error}); {kept}") from error
     shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _finish_swap(folder: Path) -> None:
+    """Puts the previous folder back where a save was killed between its two renames."""
+    if not folder.exists():
+        with suppress(OSError):  # there is none, or another process was faster
+            _previous(folder).rename(folder)
+
+
+def _is_finished(path: Path) -> bool:
+    return path.is_dir() and path.suffix not in (".tmp", ".old")

@@ -74,7 +74,9 @@ class NextPositionPolicy(UnifiedPolicy):
         twin = None
         if trajectory.behaviour.replays_guided:
             ids, kind = self.nullify(tape.ids, tape.kind)
-            twin = self.read(tape._replace(ids=ids, kind=kind))[rows, columns - 1]
+            twin = self.read(tape._replace(ids=ids, kind=kind, pixels=tape.pixels[:, :0]))[
+                rows, columns - 1
+            ]
         support = trajectory.tape.get("image_support")
         scores = self.score_codes(
             hidden[rows, columns - 1],

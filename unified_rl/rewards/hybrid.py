@@ -197,7 +197,8 @@ class HybridReward:
             raise RewardError(
                 f"the total reward was {value:.4g} for every completion of {count} rollouts "
                 f"({parts}); there is nothing to learn from it. Start from a policy that "
-                "sometimes succeeds, sample at a higher temperature, or raise reward.flat_patience"
+                "sometimes succeeds, sample at a higher temperature, or raise "
+                "stage.reward.flat_patience"
             )
 
 

@@ -1,6 +1,8 @@
 """Where a run's numbers and pictures go: CSV always, W&B offline unless asked otherwise."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,9 @@ def loggers(
         project: in W&B.
         group: in W&B; runs of one sweep share it.
     """
-    found: list[Logger] = [CSVLogger(output, name="", version="metrics")]
+    found: list[Logger] = [
+        CSVLogger(output, name="", version="metrics", flush_logs_every_n_steps=1)
+    ]
     if mode != "disabled":
         found.append(
             WandbLogger(
@@ -42,6 +46,37 @@ def loggers(
             )
         )
     return found
+
+
+def carry_over(loggers: Iterable[Logger], iteration: int) -> None:
+    """Keeps the CSV rows of a killed run that came before `iteration`, where it goes on.
+
+    Lightning's CSV logger deletes the file of an earlier run at its first use.
+    """
+    for logger in loggers:
+        path = Path(logger.log_dir or "") / "metrics.csv"
+        if not isinstance(logger, CSVLogger) or not iteration or not path.is_file():
+            continue
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if _iteration(row) < iteration]
+        logger.experiment.metrics.extend(rows)
+        logger.save()
+
+
+def _iteration(row: Mapping[str, str | None]) -> float:
+    """Infinite where the row was cut off by the kill."""
+    return float(row.get("iteration") or "inf")
+
+
+@contextmanager
+def one_run() -> Iterator[None]:
+    """Ends the W&B run with the block; else the next stage of this process would log into it."""
+    try:
+        yield
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish()
 
 
 class SampleTable(lightning.Callback):

@@ -1,19 +1,23 @@
 """Runs one stage to its end, or on from where it was killed."""
 
 import json
-import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from unified_rl.models.checkpoint import write_folder
 from unified_rl.runtime.progress import progress_bar
-from unified_rl.runtime.provenance import provenance
-from unified_rl.runtime.tracking import SampleTable
+from unified_rl.runtime.provenance import provenance, weights_hash
+from unified_rl.runtime.resuming import Resumable
+from unified_rl.runtime.tracking import SampleTable, carry_over, one_run
 from unified_rl.stages.base import Stage
+
+_SAME_RUN = ("config_hash", "start_weights")
+"""What a result has to share with a run to be its result."""
 
 
 def train(
@@ -42,33 +46,57 @@ def train(
 
     Returns:
         The checkpoint folder, `output / "checkpoint"`. A run that is complete returns at once; one
-        that was killed goes on from its last resumable checkpoint.
+        that was killed goes on from its last resumable checkpoint. A run of other settings, or
+        from other weights, begins anew.
     """
     checkpoint, done = output / "checkpoint", output / "result.json"
     card = provenance(config, stage.seed)
-    if done.is_file() and json.loads(done.read_text())["config_hash"] == card["config_hash"]:
+    card["start_weights"] = _start_weights(config)
+    if checkpoint.is_dir() and _is_result_of(card, done):
         return checkpoint
     output.mkdir(parents=True, exist_ok=True)
-    resumable = ModelCheckpoint(
-        dirpath=output / "resumable",
-        filename=f"{card['config_hash']}",
-        every_n_train_steps=checkpoint_every,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
+    name = "-".join(card[key] for key in _SAME_RUN if card[key])
+    resumable = Resumable(output / "resumable" / f"{name}.ckpt", checkpoint_every)
+    iteration = resumable.saved_iteration()
+    loggers = make_loggers(output, config)
     trainer = make_trainer(
         default_root_dir=output,
         callbacks=[resumable, progress_bar(label), SampleTable(sample_every)],
-        logger=make_loggers(output, config),
+        logger=loggers,
     )
-    killed = output / "resumable" / f"{card['config_hash']}.ckpt"
-    started = time.perf_counter()
-    trainer.fit(stage, data, ckpt_path=str(killed) if killed.is_file() else None)
-    card["wall_s"] = round(time.perf_counter() - started, 1)
+    with one_run(), _without_false_alarms():
+        if trainer.is_global_zero:
+            carry_over(loggers, iteration or 0)
+        trainer.fit(stage, data, ckpt_path=None if iteration is None else str(resumable.path))
+    card["wall_s"] = round(resumable.wall_s, 1)
     card["iterations"] = stage.iteration
     if trainer.is_global_zero:
         write_folder(checkpoint, stage.policy.save, card)
         beside = done.with_suffix(".tmp")
         beside.write_text(json.dumps(card, indent=2) + "\n")
         beside.rename(done)
+        resumable.path.unlink(missing_ok=True)
     return checkpoint
+
+
+def _start_weights(config: Mapping[str, Any]) -> str | None:
+    """Hash of the weights that the policy starts from; None for random ones."""
+    start = config.get("model", {}).get("checkpoint")
+    return weights_hash(Path(start)) if start else None
+
+
+def _is_result_of(card: Mapping[str, Any], path: Path) -> bool:
+    if not path.is_file():
+        return False
+    result = json.loads(path.read_text())
+    return all(result.get(key) == card[key] for key in _SAME_RUN)
+
+
+@contextmanager
+def _without_false_alarms() -> Iterator[None]:
+    """Without Lightning's warnings of what is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # its data is
+        warnings.filterwarnings("ignore", message=".*in eval mode.*")  # frozen codecs
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a killed run's
+        yield

@@ -32,7 +32,9 @@ class UnifiedGRPO(Stage):
 
     Source: UnifiedGRPO 3.3, eqs. 3 to 7.
     Departs: the paper does not say whether process-level advantages replace eq. 5 or join it; both
-        are offered (`level`).
+        are offered (`level`). It normalises all step rewards of a group together
+        (`step_normalisation="group"`); where text and image steps have rewards of different scale
+        that pushes every image down, so "step" normalises each step with its likes.
 
     Args:
         policy, optimisation, iterations, seed: see `Stage`.
@@ -76,6 +78,17 @@ class UnifiedGRPO(Stage):
             raise ConfigError(f"stage.group_size={group_size} leaves nothing to compare; use 2+")
         if level not in ("outcome", "process", "both"):
             raise ConfigError(f"stage.level={level!r} is none of outcome, process, both")
+        if advantage_scale not in ("std", "none"):
+            raise ConfigError(f"stage.advantage_scale={advantage_scale!r} is neither std nor none")
+        if step_normalisation not in ("group", "step"):
+            raise ConfigError(f"stage.step_normalisation={step_normalisation!r}: group or step")
+        for name, value, least in (
+            ("updates_per_rollout", updates_per_rollout, 1),
+            ("minibatch_count", minibatch_count, 1),
+            ("micro_batch_size", micro_batch_size, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"stage.{name}={value} must be at least {least}")
         if behaviour.text.temperature == 0 or behaviour.image.temperature == 0:
             raise ConfigError("behaviour: temperature=0 makes all completions of a group alike")
         self.reward, self.objective, self.behaviour = reward, objective, behaviour
@@ -153,7 +166,7 @@ class UnifiedGRPO(Stage):
         )
         minibatches = [
             _Minibatch(self, trajectory.select(rows), advantages[rows])
-            for rows in shuffled.chunk(self.minibatch_count)
+            for rows in shuffled.tensor_split(self.minibatch_count)
         ]
         terms: list[GrpoTerms] = []
         norms = [

@@ -24,8 +24,8 @@ class WarmupSFT(Stage):
         text_weight: weight of the text term.
         image_weight: weight of the image term.
         normalisation: see `modality_nll`.
-        condition_dropout: share of text-to-image prompts that are hidden, which trains the
-            unconditional twin that guidance needs; 0 to 1.
+        condition_dropout: share of prompts of drawings and stories that are hidden, which trains
+            the unconditional twin that guidance needs; 0 to 1. Only images are learnt from them.
         micro_batch_size: rows differentiated at once; 0 takes the whole batch. Changes no number.
     """
 
@@ -46,6 +46,15 @@ class WarmupSFT(Stage):
         super().__init__(policy, optimisation, iterations, seed)
         if not 0 <= condition_dropout <= 1:
             raise ConfigError(f"stage.condition_dropout={condition_dropout} is outside [0, 1]")
+        if min(text_weight, image_weight) < 0 or text_weight == image_weight == 0:
+            raise ConfigError(
+                f"stage.text_weight={text_weight} and stage.image_weight={image_weight} must be 0 "
+                "or more, and not both 0"
+            )
+        if normalisation not in ("modality", "token"):
+            raise ConfigError(f"stage.normalisation={normalisation!r}: modality or token")
+        if micro_batch_size < 0:
+            raise ConfigError(f"stage.micro_batch_size={micro_batch_size} must be 0 or more")
         self.text_weight, self.image_weight = text_weight, image_weight
         self.normalisation = normalisation
         self.condition_dropout = condition_dropout
@@ -88,6 +97,7 @@ class WarmupSFT(Stage):
             yield terms.loss
 
     def _hidden_prompts(self, batch: list[Sample], generator: torch.Generator) -> Tensor:
-        drawings = torch.tensor([sample.task == Task.TEXT_TO_IMAGE for sample in batch])
+        drawn = (Task.TEXT_TO_IMAGE, Task.INTERLEAVED)
+        drawings = torch.tensor([sample.task in drawn for sample in batch])
         chance = torch.rand(len(batch), generator=generator, device=self.device)
         return drawings.to(self.device) & (chance < self.condition_dropout)

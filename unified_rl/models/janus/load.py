@@ -87,7 +87,11 @@ def _config(
             "both must make the same grid"
         )
     return JanusConfig(
-        text_config=text, vision_config=vision, vq_config=codec, tie_word_embeddings=False
+        text_config=text,
+        vision_config=vision,
+        vq_config=codec,
+        tie_word_embeddings=False,
+        attn_implementation="sdpa",
     )
 
 
@@ -95,7 +99,12 @@ def _from_folder(folder: Path, template: Template | None) -> JanusPolicy:
     require_folder(folder, "model.checkpoint")
     try:
         model, report = JanusForConditionalGeneration.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True, dtype=torch.float32
+            folder,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation="sdpa",  # boolean masks, which eager attention would add as numbers
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a broken file makes the libraries raise

@@ -74,6 +74,7 @@ class JanusPolicy(NextPositionPolicy):
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, positions, width), through SigLIP and its aligner."""
+        pixels = pixels.to(self.janus.dtype)
         return self.janus.model.get_image_features(pixels, return_dict=True).pooler_output
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -99,6 +100,7 @@ class JanusPolicy(NextPositionPolicy):
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, positions, 1)."""
+        pixels = pixels.to(next(self.codec.parameters()).dtype)
         tokens = self.codec.encode(pixels, return_dict=True).image_tokens
         return tokens.reshape(pixels.shape[0], self.image_positions, 1)
 
@@ -117,7 +119,8 @@ class JanusPolicy(NextPositionPolicy):
         """Draws one position; see `NextPositionPolicy`."""
         log_probs = self._log_distribution(conditional, unconditional, behaviour, None)
         codes, chosen = draw(log_probs, generator)
-        support = torch.isfinite(log_probs)[:, None] if behaviour.image.truncates else None
+        recorded = behaviour.image.truncates and behaviour.image.temperature > 0
+        support = torch.isfinite(log_probs)[:, None] if recorded else None
         return codes[:, None], chosen[:, None], support
 
     def score_codes(

@@ -1,0 +1,340 @@
+"""Whole runs through Lightning: what they write, and that a kill changes nothing.
+
+Real stages over a random Janus of two layers; a run is 6 iterations, saved every 3.
+"""
+
+import csv
+import errno
+import functools
+import json
+import logging
+import shutil
+
+import lightning
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.training import SHORT, Brightness
+from tests.toys import build
+from unified_rl.core.errors import CheckpointError
+from unified_rl.data.microworld import DrawingSource, StorySource
+from unified_rl.data.mixture import SampleDataModule
+from unified_rl.objectives.grpo import GrpoObjective
+from unified_rl.rewards.hybrid import HybridReward
+from unified_rl.runtime import training
+from unified_rl.runtime.tracking import loggers
+from unified_rl.stages.optimisation import Optimisation
+from unified_rl.stages.unified_grpo import UnifiedGRPO
+from unified_rl.stages.warmup_sft import WarmupSFT
+
+ITERATIONS, SAVED = 6, 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Dropped(torch.nn.Module):
+    """Noise from torch's global generator, as dropout draws it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden):
+        return torch.nn.functional.dropout(self.inner(hidden), 0.1, self.training)
+
+
+def noisy_janus():
+    policy = random_janus()
+    policy.janus.lm_head = Dropped(policy.janus.lm_head)
+    return policy
+
+
+OPTIMISATION = Optimisation(learning_rate=1e-2, warmup=2, schedule="cosine", weight_decay=0.1)
+
+
+def random_janus():
+    return build("janus")
+
+
+def sft(iterations=ITERATIONS, policy=random_janus):
+    return WarmupSFT(policy, OPTIMISATION, iterations, seed=0, condition_dropout=0.5)
+
+
+def grpo(iterations=ITERATIONS, updates=1):
+    return UnifiedGRPO(
+        random_janus,
+        OPTIMISATION,
+        iterations,
+        seed=0,
+        reward=HybridReward({"brightness": Brightness()}),
+        objective=GrpoObjective(beta=0.5),  # so strong that a wrong reference would show
+        behaviour=SHORT,
+        group_size=2,
+        updates_per_rollout=updates,
+    )
+
+
+STAGES = {"sft": sft, "grpo": grpo}
+
+
+class Killed(RuntimeError):
+    """What ends a run too early."""
+
+
+class Killer(lightning.Callback):
+    """Ends a run at the start of an iteration (from 0)."""
+
+    def __init__(self, at, error=Killed):
+        self.at, self.error = at, error
+
+    def on_train_batch_start(self, trainer, stage, batch, batch_idx):
+        if stage.iteration == self.at:
+            raise self.error
+
+
+class Counter(lightning.Callback):
+    """Which iterations a run takes."""
+
+    def __init__(self):
+        self.taken = []
+
+    def on_train_batch_start(self, trainer, stage, batch, batch_idx):
+        self.taken.append(stage.iteration)
+
+
+def go(output, stage, *watchers, every=SAVED, **config):
+    """Trains; the iterations that it took."""
+    counter = Counter()
+    gold = isinstance(stage, WarmupSFT)
+    sources = {
+        "story": StorySource("train", gold=gold),
+        "drawing": DrawingSource("train", gold=gold),
+    }
+
+    def trainer(callbacks, **settings):
+        return lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_train_batches=stage.iterations,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            callbacks=[*callbacks, counter, *watchers],
+            **settings,
+        )
+
+    training.train(
+        stage=stage,
+        data=SampleDataModule(sources, {"story": 1, "drawing": 1}, batch_size=2, seed=1),
+        make_trainer=trainer,
+        output=output,
+        config={"seed": 0, **config},
+        make_loggers=functools.partial(loggers, mode="disabled", project="tests"),
+        sample_every=0,
+        checkpoint_every=every,
+        label="test",
+    )
+    return counter.taken
+
+
+def go_and_die(output, stage, at=5, **settings):
+    with pytest.raises(Killed):
+        go(output, stage, Killer(at), **settings)
+
+
+def weights(output):
+    return load_file(output / "checkpoint" / "model.safetensors")
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def rows(output):
+    with (output / "metrics" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def resumables(output):
+    return sorted((output / "resumable").iterdir())
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def whole(request, tmp_path_factory):
+    """A run that nothing interrupts: name of its stage, folder."""
+    output = tmp_path_factory.mktemp(request.param)
+    go(output, STAGES[request.param]())
+    return request.param, output
+
+
+@pytest.fixture(scope="module")
+def resumed(whole, tmp_path_factory):
+    """The same run, killed in its last iteration and started again; folder, iterations taken."""
+    output = tmp_path_factory.mktemp(f"{whole[0]}_resumed")
+    go_and_die(output, STAGES[whole[0]]())
+    return output, go(output, STAGES[whole[0]]())
+
+
+# -- what a run writes -----------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_checkpoint(whole):
+    names = {path.name for path in (whole[1] / "checkpoint").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "provenance.json"} <= names
+
+
+def test_a_run_writes_its_result(whole):
+    result = json.loads((whole[1] / "result.json").read_text())
+    assert result["iterations"] == ITERATIONS and result["wall_s"] > 0
+    assert {"commit", "seed", "config", "config_hash", "hardware", "versions"} <= set(result)
+
+
+def test_a_run_writes_a_row_an_iteration(whole):
+    assert [float(row["iteration"]) for row in rows(whole[1])] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_finished_run_needs_no_resumable_checkpoint(whole):
+    assert resumables(whole[1]) == []
+
+
+def test_training_moves_the_weights(whole):
+    start = build("janus").janus.state_dict()
+    after = weights(whole[1])
+    assert not torch.equal(start["lm_head.weight"], after["lm_head.weight"])
+
+
+# -- once is enough --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run of one iteration."""
+    go(tmp_path, sft(1))
+    return tmp_path
+
+
+def test_a_finished_run_is_not_repeated(finished):
+    assert go(finished, sft(1)) == []
+
+
+def test_another_configuration_is_trained(finished):
+    assert go(finished, sft(1), iterations=1) == [0]
+
+
+def test_a_lost_checkpoint_is_made_again(finished):
+    shutil.rmtree(finished / "checkpoint")
+    assert go(finished, sft(1)) == [0]
+
+
+def test_other_weights_to_start_from_are_trained(tmp_path):
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "model.safetensors").write_bytes(b"one")
+    model = {"checkpoint": str(start)}
+    assert go(tmp_path, sft(1), model=model) == [0]
+    assert go(tmp_path, sft(1), model=model) == []
+    (start / "model.safetensors").write_bytes(b"two")
+    assert go(tmp_path, sft(1), model=model) == [0]
+
+
+# -- killed and started again ----------------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(resumed):
+    assert resumed[1] == [3, 4, 5]
+
+
+def test_a_killed_run_ends_with_the_very_same_weights(whole, resumed):
+    assert same(weights(whole[1]), weights(resumed[0]))
+
+
+def test_a_killed_run_tells_all_its_iterations(resumed):
+    assert json.loads((resumed[0] / "result.json").read_text())["iterations"] == ITERATIONS
+
+
+def test_metrics_of_a_killed_run_are_those_of_a_whole_one(whole, resumed):
+    timings = {"rollout_s", "reward_s", "update_s"}
+    one, other = (
+        [{k: v for k, v in row.items() if k not in timings} for row in rows(output)]
+        for output in (whole[1], resumed[0])
+    )
+    assert one == other
+
+
+def test_seconds_before_the_kill_count(tmp_path, monkeypatch):
+    go_and_die(tmp_path, sft())
+    (path,) = resumables(tmp_path)
+    state = torch.load(path, weights_only=True)
+    state["callbacks"]["Resumable"]["wall_s"] = 1000.0
+    torch.save(state, path)
+    go(tmp_path, sft())
+    assert json.loads((tmp_path / "result.json").read_text())["wall_s"] > 1000
+
+
+def test_dropout_goes_on_as_well(tmp_path):
+    folders = tmp_path / "whole", tmp_path / "killed"
+    stages = [sft(policy=noisy_janus) for _ in range(3)]
+    go(folders[0], stages[0])
+    go_and_die(folders[1], stages[1])
+    torch.rand(7)
+    go(folders[1], stages[2])
+    assert same(stages[0].policy.state_dict(), stages[2].policy.state_dict())
+
+
+def test_checkpoints_count_iterations_not_steps(tmp_path):
+    go_and_die(tmp_path, grpo(updates=2), at=4)  # 2 optimiser steps an iteration
+    assert go(tmp_path, grpo(updates=2)) == [3, 4, 5]
+
+
+def test_no_checkpoints_are_made_where_none_are_wanted(tmp_path):
+    go_and_die(tmp_path, sft(), every=0)
+    assert not (tmp_path / "resumable").exists()
+
+
+def test_an_interrupt_is_a_kill_like_others(tmp_path):
+    with pytest.raises(SystemExit):  # so Lightning ends an interrupted run
+        go(tmp_path, sft(), Killer(4, KeyboardInterrupt))
+    assert go(tmp_path, sft()) == [3, 4, 5]
+
+
+def test_another_configuration_does_not_go_on(tmp_path):
+    go_and_die(tmp_path, sft())
+    assert go(tmp_path, sft(), seed=1) == [0, 1, 2, 3, 4, 5]
+
+
+def test_another_configuration_keeps_no_rows(tmp_path):
+    go_and_die(tmp_path, sft())
+    go(tmp_path, sft(1), seed=1)
+    assert len(rows(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-5000], lambda b: b[:10], lambda b: b"no"])
+def test_a_broken_checkpoint_means_a_new_start(tmp_path, caplog, damage):
+    go_and_die(tmp_path, sft())
+    (path,) = resumables(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert go(tmp_path, sft()) == [0, 1, 2, 3, 4, 5]
+    assert f"{path} is broken" in caplog.text
+
+
+def test_a_full_disk_leaves_the_previous_resumable_checkpoint(tmp_path, monkeypatch):
+    def full(trainer, path, *rest):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    go_and_die(tmp_path, sft())
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", full)
+    with pytest.raises(CheckpointError, match="No space left.*previous one is intact"):
+        go(tmp_path, sft(), every=1)
+    monkeypatch.undo()
+    assert len(resumables(tmp_path)) == 1
+    assert go(tmp_path, sft()) == [3, 4, 5]
