@@ -43,7 +43,10 @@ def evaluate_from(config: DictConfig, label: str = "evaluate") -> "Evaluation":
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    policy = instantiate(config.model, _convert_="all")().eval()
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = instantiate(config.model, _convert_="all")().eval().to(device)
     suite = instantiate(config.suite, _convert_="all")
     with counting(label) as progress:
         evaluation = suite.run(policy, progress=progress)

@@ -70,6 +70,7 @@ def _evaluate(
     from unified_rl.runtime.provenance import config_hash, weights_hash
 
     overrides = [f"suite={config.pipeline.suite}", *_common(config, folder, checkpoint)]
+    overrides += config.evaluation_overrides
     composed = compose("evaluate", overrides)
     key = config_hash(OmegaConf.to_container(composed, resolve=True))
     key += weights_hash(Path(composed.model.checkpoint))

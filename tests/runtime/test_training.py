@@ -5,9 +5,7 @@ Real stages over a random Janus of two layers; a run is 6 iterations, saved ever
 
 import csv
 import errno
-import functools
 import json
-import logging
 import shutil
 
 import lightning
@@ -15,31 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.stages.training import SHORT, Brightness
-from tests.toys import build
+from tests.runtime.runs import ITERATIONS, STAGES, go, grpo, random_janus, sft
 from unified_rl.core.errors import CheckpointError
-from unified_rl.data.microworld import DrawingSource, StorySource
-from unified_rl.data.mixture import SampleDataModule
-from unified_rl.objectives.grpo import GrpoObjective
-from unified_rl.rewards.hybrid import HybridReward
-from unified_rl.runtime import training
-from unified_rl.runtime.tracking import loggers
-from unified_rl.stages.optimisation import Optimisation
-from unified_rl.stages.unified_grpo import UnifiedGRPO
-from unified_rl.stages.warmup_sft import WarmupSFT
-
-ITERATIONS, SAVED = 6, 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Dropped(torch.nn.Module):
@@ -59,34 +34,6 @@ def noisy_janus():
     return policy
 
 
-OPTIMISATION = Optimisation(learning_rate=1e-2, warmup=2, schedule="cosine", weight_decay=0.1)
-
-
-def random_janus():
-    return build("janus")
-
-
-def sft(iterations=ITERATIONS, policy=random_janus):
-    return WarmupSFT(policy, OPTIMISATION, iterations, seed=0, condition_dropout=0.5)
-
-
-def grpo(iterations=ITERATIONS, updates=1):
-    return UnifiedGRPO(
-        random_janus,
-        OPTIMISATION,
-        iterations,
-        seed=0,
-        reward=HybridReward({"brightness": Brightness()}),
-        objective=GrpoObjective(beta=0.5),  # so strong that a wrong reference would show
-        behaviour=SHORT,
-        group_size=2,
-        updates_per_rollout=updates,
-    )
-
-
-STAGES = {"sft": sft, "grpo": grpo}
-
-
 class Killed(RuntimeError):
     """What ends a run too early."""
 
@@ -100,50 +47,6 @@ class Killer(lightning.Callback):
     def on_train_batch_start(self, trainer, stage, batch, batch_idx):
         if stage.iteration == self.at:
             raise self.error
-
-
-class Counter(lightning.Callback):
-    """Which iterations a run takes."""
-
-    def __init__(self):
-        self.taken = []
-
-    def on_train_batch_start(self, trainer, stage, batch, batch_idx):
-        self.taken.append(stage.iteration)
-
-
-def go(output, stage, *watchers, every=SAVED, **config):
-    """Trains; the iterations that it took."""
-    counter = Counter()
-    gold = isinstance(stage, WarmupSFT)
-    sources = {
-        "story": StorySource("train", gold=gold),
-        "drawing": DrawingSource("train", gold=gold),
-    }
-
-    def trainer(callbacks, **settings):
-        return lightning.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            limit_train_batches=stage.iterations,
-            log_every_n_steps=1,
-            enable_model_summary=False,
-            callbacks=[*callbacks, counter, *watchers],
-            **settings,
-        )
-
-    training.train(
-        stage=stage,
-        data=SampleDataModule(sources, {"story": 1, "drawing": 1}, batch_size=2, seed=1),
-        make_trainer=trainer,
-        output=output,
-        config={"seed": 0, **config},
-        make_loggers=functools.partial(loggers, mode="disabled", project="tests"),
-        sample_every=0,
-        checkpoint_every=every,
-        label="test",
-    )
-    return counter.taken
 
 
 def go_and_die(output, stage, at=5, **settings):
@@ -207,7 +110,7 @@ def test_a_finished_run_needs_no_resumable_checkpoint(whole):
 
 
 def test_training_moves_the_weights(whole):
-    start = build("janus").janus.state_dict()
+    start = random_janus().janus.state_dict()
     after = weights(whole[1])
     assert not torch.equal(start["lm_head.weight"], after["lm_head.weight"])
 

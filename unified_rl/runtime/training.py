@@ -99,4 +99,5 @@ def _without_false_alarms() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # its data is
         warnings.filterwarnings("ignore", message=".*in eval mode.*")  # frozen codecs
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a killed run's
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
         yield

@@ -1,0 +1,67 @@
+"""Commands that are written down work: README's are targets, and every target composes."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from unified_rl.runtime import cli
+
+ROOT = Path(__file__).parents[2]
+TARGETS = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^make .*?(?=\s+#|$)", "\n".join(BLOCKS), re.MULTILINE)
+COMMANDS += re.findall(r"`(make [^`]+)`", README.partition("## Adding a part")[0])
+YAML_HEADERS = [
+    line.removeprefix("# Run: ")
+    for path in sorted((ROOT / "conf").rglob("*.yaml"))
+    for line in path.read_text().splitlines()
+    if line.startswith("# Run: make")
+]
+
+
+def jobs(command):
+    """What `make` would start of ours: entry point and arguments, all variables filled in."""
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    dry = ["make", "--dry-run", *shlex.split(command)[1:]]
+    said = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"python -m unified_rl\.(\w+) (.*)", said)
+    return [(entry, shlex.split(arguments)) for entry, arguments in found]
+
+
+def check(entry, arguments):
+    """Composes every job, as the entry points do before they start."""
+    cli.register_resolvers()
+    cli.check_command_line(ROOT / "conf", entry, cli._parse_arguments(arguments))
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *YAML_HEADERS}))
+def test_a_command_that_is_written_down_is_a_target(command):
+    assert shlex.split(command)[1] in TARGETS
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *YAML_HEADERS}))
+def test_a_command_that_is_written_down_composes(command):
+    for entry, arguments in jobs(command):
+        check(entry, arguments)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t != "constraints"])
+def test_every_target_composes(target):
+    for entry, arguments in jobs(f"make {target}"):
+        check(entry, arguments)
+
+
+def test_targets_that_start_us_are_found():
+    named = re.findall(r"\$\(RUN\) unified_rl\.(\w+)", (ROOT / "Makefile").read_text())
+    found = [entry for target in TARGETS for entry, _ in jobs(f"make {target}")]
+    assert sorted(found) == sorted(named) and found
+
+
+def test_readme_has_commands():
+    assert "make demo" in COMMANDS and len(COMMANDS) > 5
