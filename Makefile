@@ -40,10 +40,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## base -> warm-up -> GRPO -> evaluation on the micro-world, with an HTML report
-	$(RUN) unified_rl.pipeline pipeline=demo model=$(MODEL) $(ARGS)
+	$(RUN) unified_rl.pipeline pipeline=demo choose.model=$(MODEL) $(ARGS)
 
 base: setup ## make the shipped micro base again: image tokenizer, then pre-training
-	$(RUN) unified_rl.pipeline pipeline=base model=$(MODEL) $(ARGS)
+	$(RUN) unified_rl.pipeline pipeline=base choose.model=$(MODEL) $(ARGS)
 
 warmup: setup ## stage 1: supervised warm-up
 	$(RUN) unified_rl.train experiment=unified_grpo/micro_warmup model=$(MODEL) $(ARGS)
@@ -55,7 +55,7 @@ evaluate: setup ## scores of CHECKPOINT on held-out prompts
 	$(RUN) unified_rl.evaluate model=$(MODEL) model.checkpoint=$(CHECKPOINT) $(ARGS)
 
 sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
-	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder rung=format,textual,visual,process start=$(WARMUP) model=$(MODEL) $(ARGS)
+	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)
 
 test: setup ## all tests
 	$(RUN) pytest -n 2 --dist worksteal -q $(ARGS)

@@ -35,9 +35,7 @@ def main(config: DictConfig) -> int:
             checkpoint = _train(config, phase, root / phase.name, checkpoint)
             record |= {"checkpoint": checkpoint, "train_s": time.perf_counter() - started}
         if phase.get("evaluate"):
-            started = time.perf_counter()
-            record["evaluation"] = _evaluate(config, phase, root / phase.name, checkpoint)
-            record["evaluate_s"] = time.perf_counter() - started
+            record |= _evaluate(config, phase, root / phase.name, checkpoint)
     summary = write_summary(root, records, OmegaConf.to_container(config, resolve=True))
     scored = {name: r["evaluation"] for name, r in records.items() if "evaluation" in r}
     if scored:
@@ -56,8 +54,8 @@ def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path
     from unified_rl.train import train_from
 
     overrides = [f"experiment={phase.experiment}", *_common(config, folder, checkpoint)]
-    if config.rung:
-        overrides.append(f"rung={config.rung}")
+    if config.choose.rung:
+        overrides.append(f"rung={config.choose.rung}")
     overrides += [*phase.get("overrides", []), *config.overrides]
     return train_from(compose("train", overrides), label=phase.name)
 
@@ -65,7 +63,7 @@ def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path
 def _evaluate(
     config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None
 ) -> dict[str, Any]:
-    """Scores of a phase; read back where the same checkpoint was scored the same way before."""
+    """Scores and seconds; read back where the same checkpoint was scored the same way before."""
     from unified_rl.evaluate import evaluate_from
     from unified_rl.runtime.provenance import config_hash, weights_hash
 
@@ -75,10 +73,12 @@ def _evaluate(
     key = config_hash(OmegaConf.to_container(composed, resolve=True))
     key += weights_hash(Path(composed.model.checkpoint))
     written, stamp = folder / "evaluation.json", folder / "evaluation.key"
-    if not (written.is_file() and stamp.is_file() and stamp.read_text() == key):
+    if not (written.is_file() and stamp.is_file() and stamp.read_text().startswith(key)):
+        started = time.perf_counter()
         evaluate_from(composed, label=f"{phase.name}: evaluate")
-        stamp.write_text(key)
-    return json.loads(written.read_text())
+        stamp.write_text(f"{key} {time.perf_counter() - started}")
+    seconds = float(stamp.read_text().split()[1])
+    return {"evaluation": json.loads(written.read_text()), "evaluate_s": seconds}
 
 
 def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
@@ -86,15 +86,15 @@ def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
     from unified_rl.runtime.model_card import publish
 
     last = list(records.values())[-1]
-    asset = Path(config.paths.assets) / config.model
-    command = f"make {config.pipeline.name} MODEL={config.model}"
+    asset = Path(config.paths.assets) / config.choose.model
+    command = f"make {config.pipeline.name} MODEL={config.choose.model}"
     train_s = sum(record.get("train_s", 0.0) for record in records.values())
     publish(last["checkpoint"], asset, command, last["evaluation"], train_s)
     print(f"asset:   {asset}")
 
 
 def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:
-    overrides = [f"model={config.model}", f"seed={config.seed}", f"threads={config.threads}"]
+    overrides = [f"model={config.choose.model}", f"seed={config.seed}", f"threads={config.threads}"]
     overrides += [f"paths.output='{folder}'", f"paths.assets='{config.paths.assets}'"]
     if checkpoint is not None:
         overrides.append(f"model.checkpoint='{checkpoint}'")

@@ -152,10 +152,7 @@ def test_a_rationed_telling_has_one_fixed_picture():
 
 
 def test_gold_without_a_ration_is_painted_anew():
-    source = StorySource("train", gold=True)
-    source._stories = source._stories[:1]
-    rng = np.random.default_rng(0)
-    assert len({source.draw(rng).target[1].pixels.tobytes() for _ in range(5)}) == 5
+    assert any(len(pictures) > 1 for pictures in tellings(None).values())
 
 
 @pytest.mark.parametrize("limit", [0, 10_000])

@@ -95,7 +95,8 @@ def demo(tmp_path_factory):
     for _ in range(2):
         process = start(root)
         said = process.communicate(timeout=120)[0]
-        runs.append((process.returncode, said, stamps(output)))
+        seconds = json.loads((output / "summary.json").read_text())["base"]["wall_s"]
+        runs.append((process.returncode, said, stamps(output), seconds))
     return output, runs
 
 
@@ -105,7 +106,7 @@ def summary(demo):
 
 
 def test_the_demo_succeeds(demo):
-    code, said, _ = demo[1][0]
+    code, said, *_ = demo[1][0]
     assert code == 0, said
 
 
@@ -153,12 +154,17 @@ def test_evaluations_are_as_small_as_asked(demo):
 
 
 def test_a_finished_demo_is_not_repeated(demo):
-    (_, _, first), (code, said, second) = demo[1]
+    (_, _, first, _), (code, said, second, _) = demo[1]
     assert code == 0, said
     assert len(first) > len(PHASES)
     assert first == second
 
 
+def test_a_phase_that_is_skipped_reports_what_it_took_before(demo):
+    (*_, first), (*_, second) = demo[1]
+    assert first == second
+
+
 def test_output_is_free_of_tracebacks_and_warnings(demo):
-    for _, said, _ in demo[1]:
+    for _, said, *_ in demo[1]:
         assert "Traceback" not in said and "Warning" not in said

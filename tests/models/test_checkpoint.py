@@ -221,6 +221,10 @@ def widen(folder):
     rewrite(folder / "config.json", lambda c: c["text_config"].update(intermediate_size=96))
 
 
+def call_it_llama(folder):
+    rewrite(folder / "config.json", lambda c: c.update(model_type="llama"))
+
+
 def lose_config(folder):
     (folder / "config.json").unlink()
 
@@ -240,6 +244,7 @@ FAULTS = (
     drop_tensor,
     add_tensor,
     widen,
+    call_it_llama,
     lose_config,
     lose_tokenizer,
     garble_template,

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from tests.runtime.runs import ITERATIONS, STAGES, go, grpo, random_janus, sft
 from unified_rl.core.errors import CheckpointError
+from unified_rl.stages.base import Stage
 
 
 class Dropped(torch.nn.Module):
@@ -196,6 +197,20 @@ def test_dropout_goes_on_as_well(tmp_path):
 def test_checkpoints_count_iterations_not_steps(tmp_path):
     go_and_die(tmp_path, grpo(updates=2), at=4)  # 2 optimiser steps an iteration
     assert go(tmp_path, grpo(updates=2)) == [3, 4, 5]
+
+
+def test_a_checkpoint_never_runs_ahead_of_the_metrics(tmp_path, monkeypatch):
+    ahead, count = [], Stage.on_train_batch_end
+
+    def look(stage, *arguments):  # Lightning calls this one behind all callbacks
+        for path in tmp_path.glob("resumable/*.ckpt"):
+            saved = torch.load(path, weights_only=True)["iteration"]
+            ahead.append(saved - len(rows(tmp_path)))
+        count(stage, *arguments)
+
+    monkeypatch.setattr(Stage, "on_train_batch_end", look)
+    go(tmp_path, sft(), every=1)
+    assert ahead == [0, 0, 0, 0, 0]
 
 
 def test_no_checkpoints_are_made_where_none_are_wanted(tmp_path):

@@ -49,7 +49,7 @@ def _gather(runs: Path, rows: Mapping[str, Any]) -> dict[str, list[dict[str, Any
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(runs.glob("*/summary.json")):
         summary = json.loads(path.read_text())
-        row = summary["provenance"]["config"].get("rung")
+        row = summary["provenance"]["config"].get("choose", {}).get("rung")
         if row in rows and "grpo" in summary:
             found[row].append(summary)
     return found

@@ -29,6 +29,7 @@ class Resumable(Checkpoint):
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
+        self._beside, self._written = path.with_suffix(".tmp"), False
         self._earlier_s, self._started = 0.0, time.perf_counter()
 
     @property
@@ -58,7 +59,13 @@ class Resumable(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Stage, batch: Any, batch_idx: int
     ) -> None:
-        """Ties what draws from torch's global generator, such as dropout, to the iteration."""
+        """Ties what draws from torch's global generator, such as dropout, to the iteration.
+
+        By now the loggers have the last iteration's metrics, so its file may take its place.
+        """
+        if self._written and trainer.is_global_zero:
+            self._beside.replace(self.path)
+        self._written = False
         torch.manual_seed(pl_module.generator(_GLOBAL_RANDOMNESS).initial_seed())
 
     def on_train_batch_end(
@@ -72,15 +79,13 @@ class Resumable(Checkpoint):
         finished = pl_module.iteration + 1
         if not self.every or finished % self.every or finished >= pl_module.iterations:
             return
-        beside = self.path.with_suffix(".tmp")
         pl_module.iteration = finished  # Lightning calls the stage's own hook, which counts, later
         try:
-            trainer.save_checkpoint(beside)
-            if trainer.is_global_zero:
-                beside.replace(self.path)
+            trainer.save_checkpoint(self._beside)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            self._beside.unlink(missing_ok=True)
             kept = "the previous one is intact" if self.path.exists() else "nothing was written"
             raise CheckpointError(f"saving {self.path} failed ({error}); {kept}") from error
         finally:
             pl_module.iteration = finished - 1
+        self._written = True

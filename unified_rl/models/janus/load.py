@@ -96,7 +96,7 @@ def _config(
 
 
 def _from_folder(folder: Path, template: Template | None) -> JanusPolicy:
-    require_folder(folder, "model.checkpoint")
+    require_folder(folder, "model.checkpoint", "janus")
     try:
         model, report = JanusForConditionalGeneration.from_pretrained(
             folder,
