@@ -40,7 +40,9 @@ def evaluate_from(config: DictConfig, label: str = "evaluate") -> "Evaluation":
 
     from unified_rl.runtime.progress import counting
     from unified_rl.runtime.provenance import provenance
+    from unified_rl.runtime.quiet import quieten
 
+    quieten()
     if config.threads:
         torch.set_num_threads(config.threads)
     device = config.device

@@ -19,9 +19,9 @@ def main(config: DictConfig) -> int:
     Args:
         config: composed from `conf/pipeline.yaml`.
     """
+    from unified_rl.runtime.quiet import quieten
     from unified_rl.runtime.summary import write_summary
     from unified_rl.runtime.tables import print_scores
-    from unified_rl.train import quieten
 
     quieten()
     root = settle_output(config)

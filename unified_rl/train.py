@@ -1,7 +1,6 @@
 """Trains one stage: warm-up SFT, unified GRPO, or an image tokenizer."""
 
 import sys
-import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +26,7 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
     import torch
     from hydra.utils import instantiate
 
+    from unified_rl.runtime.quiet import quieten
     from unified_rl.runtime.training import train
 
     quieten()
@@ -45,18 +45,6 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
         checkpoint_every=config.checkpoint_every,
         label=label or type(stage).__name__,
     )
-
-
-def quieten() -> None:
-    """Silences what libraries say of choices that are ours."""
-    import logging
-
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__`.*")
-    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def train(
     with one_run(), _without_false_alarms():
         if trainer.is_global_zero:
             carry_over(loggers, iteration or 0)
-        trainer.fit(stage, data, ckpt_path=None if iteration is None else str(resumable.path))
+        saved = None if iteration is None else str(resumable.path)
+        trainer.fit(stage, data, ckpt_path=saved, weights_only=True)
     card["wall_s"] = round(resumable.wall_s, 1)
     card["iterations"] = stage.iteration
     if trainer.is_global_zero:
