@@ -22,7 +22,7 @@ defaults:
   - reward: [format]
   - _self_
   - experiment: null
-  - override hydra/job_logging: disabled
+  - override hydra/job_logging: none
   - override hydra/hydra_logging: disabled
 seed: 0
 iterations: 10
