@@ -23,7 +23,7 @@ defaults:
   - _self_
   - experiment: null
   - override hydra/job_logging: none
-  - override hydra/hydra_logging: disabled
+  - override hydra/hydra_logging: none
 seed: 0
 iterations: 10
 name: toy
