@@ -16,7 +16,7 @@ def main(config: DictConfig) -> int:
     """
     from unified_rl.runtime.ablation import render
 
-    page = render(Path("experiments") / config.table, Path(config.runs))
+    page = render(Path("experiments") / config.table, config.runs and Path(config.runs))
     print(page.read_text())
     print(f"written to {page}")
     return 0

@@ -8,6 +8,9 @@ from typing import Any
 
 from unified_rl.models.checkpoint import write_folder
 
+ORIGIN = ("commit", "seed", "config_hash", "hardware", "versions")
+"""What a published checkpoint says of its making; the rest holds paths of one machine."""
+
 
 def publish(
     checkpoint: Path, asset: Path, command: str, evaluation: Mapping[str, Any], train_s: float
@@ -27,7 +30,8 @@ def publish(
             if path.name != "provenance.json":
                 shutil.copy2(path, folder / path.name)
         (folder / "README.md").write_text(_card(asset.name, command, evaluation, train_s))
-        card = {"command": command, "provenance": evaluation["provenance"]}
+        origin = {key: evaluation["provenance"][key] for key in ORIGIN}
+        card = {"command": command, "provenance": origin}
         (folder / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
 
     write_folder(asset, write)
