@@ -22,20 +22,20 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## virtual environment with pinned versions
 
-# torch goes first, from wherever pip finds it, so that nothing else drags a CUDA build in. Without a
-# CUDA device and without a local wheel, the CPU index is asked for.
+# torch goes first, so that nothing else drags a CUDA build in: the pinned version from wherever pip
+# finds it if that is a CPU build or there is a GPU, else from PyTorch's CPU index.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; use make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	@if command -v nvidia-smi >/dev/null 2>&1; then \
-	  $(BIN)/pip install --quiet -c constraints.txt torch; \
-	else \
-	  $(BIN)/pip install --quiet --no-deps torch==2.13.0 --dry-run 2>/dev/null | grep -q 'cu[0-9]' \
-	    && index='--index-url https://download.pytorch.org/whl/cpu' || index=''; \
-	  $(BIN)/pip install --quiet -c constraints.txt torch $$index; \
-	fi
+	@if command -v nvidia-smi >/dev/null 2>&1 || \
+	    $(BIN)/pip install --dry-run --no-deps -c constraints.txt torch 2>/dev/null | grep -q '+cpu'; \
+	  then index=''; else index='--index-url $(TORCH_CPU_INDEX)'; fi; \
+	  echo "installing torch $${index:-from the default index}"; \
+	  $(BIN)/pip install --quiet -c constraints.txt torch $$index
 	$(BIN)/pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -58,7 +58,7 @@ sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra 
 	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)
 
 test: setup ## all tests
-	$(RUN) pytest -n 2 --dist worksteal -q $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -q $(ARGS)
 
 check: setup ## style, layers and configuration; exactly what CI runs
 	$(BIN)/ruff check .
