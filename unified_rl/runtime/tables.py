@@ -14,7 +14,7 @@ def print_scores(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
     table = Table(title="micro-world, held-out prompts (95% interval)", title_justify="left")
     table.add_column("score")
     for name in evaluations:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for key in HEADLINE:
         cells = [_cell(evaluation["metrics"].get(key)) for evaluation in evaluations.values()]
         table.add_row(key.replace("_", " "), *cells)
@@ -24,4 +24,5 @@ def print_scores(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
 def _cell(score: Mapping[str, float] | None) -> str:
     if score is None:
         return "-"
-    return f"{score['value']:.3f} [{score['low']:.2f}, {score['high']:.2f}]"
+    low, high = (f"{score[end]:.2f}".removeprefix("0") for end in ("low", "high"))
+    return f"{score['value']:.3f} [{low} {high}]"  # three columns fit in 80 characters
