@@ -54,6 +54,7 @@ def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path
     from unified_rl.train import train_from
 
     overrides = [f"experiment={phase.experiment}", *_common(config, folder, checkpoint)]
+    overrides.append(f"logger.group={config.pipeline.name}")
     if config.choose.rung:
         overrides.append(f"rung={config.choose.rung}")
     overrides += [*phase.get("overrides", []), *config.overrides]
