@@ -5,7 +5,6 @@ Run: python -m benchmarks.rollout [--rows 48] [--repeats 7]
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from unified_rl.data.microworld import drawing_sample
 from unified_rl.microworld.prompts import prompts
 from unified_rl.models.janus.load import janus
 from unified_rl.models.janus.policy import JanusPolicy
+from unified_rl.runtime.provenance import processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -96,9 +96,9 @@ def main() -> None:
         "guidance": options.guidance,
         "same_tokens": same,
         "tokens_per_s": {n: tokens / statistics.median(s) for n, s in seconds.items()},
-        "speedup_median": statistics.median(pairs),
-        "speedup_range": [min(pairs), max(pairs)],
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "ours_over_library_median": statistics.median(pairs),
+        "ours_over_library_range": [min(pairs), max(pairs)],
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
