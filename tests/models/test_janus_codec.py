@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import JanusVQVAE, JanusVQVAEConfig
 
+from unified_rl.models.codec_training import reconstruction_error
 from unified_rl.models.janus.codec import CodecObjective
 
 GRID, PATCH = 4, 2
@@ -156,11 +157,11 @@ def test_foreground_weight_is_a_weighted_mean() -> None:
     pixels = torch.ones(1, 3, 8, 8)
     pixels[:, :, 0, 0] = -1.0
     decoded = torch.ones_like(pixels)
-    near = CodecObjective(toy_codec(), foreground_weight=5.0, foreground_margin=1)
-    exact = CodecObjective(toy_codec(), foreground_weight=5.0, foreground_margin=0)
+    near = reconstruction_error(decoded, pixels, 1.0, foreground_weight=5.0, margin=1)
+    exact = reconstruction_error(decoded, pixels, 1.0, foreground_weight=5.0, margin=0)
     # One pixel errs by 2: 2 + 4 = 6, times 5. Within 1 px of the corner lie 4 of 64 pixels.
-    assert near._reconstruction(decoded, pixels).item() == pytest.approx(30 / (4 * 5 + 60))
-    assert exact._reconstruction(decoded, pixels).item() == pytest.approx(30 / (1 * 5 + 63))
+    assert near.item() == pytest.approx(30 / (4 * 5 + 60))
+    assert exact.item() == pytest.approx(30 / (1 * 5 + 63))
 
 
 def test_statistics_resume_and_stay_out_of_the_model() -> None:

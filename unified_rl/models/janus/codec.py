@@ -1,42 +1,17 @@
 """How the VQ image tokenizer of a Janus policy is trained; the library can only run it."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 from transformers import JanusVQVAE
 
-FOREGROUND_DISTANCE = 0.1
-"""Least distance of one channel to the ground's that makes a pixel foreground; ink has > 1."""
-
-
-class CodecTerms(NamedTuple):
-    """The loss of a batch and its parts before their weights; only `loss` has a gradient.
-
-    Attributes:
-        loss: () to be minimised.
-        reconstruction: () foreground-weighted mean of absolute plus squared error, per channel.
-        commitment: () one minus the cosine of latents and their codes' rows, 0..2.
-        locality: () nats by which latents are mistaken for those of other patches.
-        codes: (n, positions), what the library's `encode` gives for these weights.
-        decoded: (n, 3, H, W) in about [-1, 1], what its `decode` gives for `codes`.
-    """
-
-    loss: Tensor
-    reconstruction: Tensor
-    commitment: Tensor
-    locality: Tensor
-    codes: Tensor
-    decoded: Tensor
-
-
-class _Kinds(NamedTuple):
-    """The distinct raw patches of a batch; `of` (m,) says which of the u kinds each patch is."""
-
-    patches: Tensor
-    of: Tensor
-    sizes: Tensor
+from unified_rl.models.codec_training import (
+    CodecTerms,
+    is_foreground,
+    locality,
+    patch_kinds,
+    reconstruction_error,
+)
 
 
 class CodecObjective(torch.nn.Module):
@@ -124,47 +99,22 @@ class CodecObjective(torch.nn.Module):
         latents = self.codec.quant_conv(self.codec.encoder(pixels))  # (n, d, grid, grid)
         latents = functional.normalize(latents, dim=1).permute(0, 2, 3, 1)
         shape, latents = latents.shape, latents.flatten(0, 2)  # (m, d), m = n * positions
-        kinds = _kinds(pixels, shape[1])
-        means = latents.new_zeros(len(kinds.sizes), shape[3]).index_add(0, kinds.of, latents)
-        means = functional.normalize(means, dim=-1)  # (u, d)
+        kinds = patch_kinds(pixels, shape[1])
+        means = kinds.unit_means(latents)  # (u, d)
         if self.training:
-            self._update_codebook(means.detach(), self._is_foreground(kinds.patches).any(-1))
+            self._update_codebook(means.detach(), is_foreground(kinds.patches, self.ground).any(-1))
         codes = (latents @ self.codebook.T).argmax(-1)  # (m,)
         rows = self.codebook[codes]
-        weights = 0.5 / len(latents) + 0.5 / (kinds.sizes * len(kinds.sizes))[kinds.of]  # sum is 1
-        commitment = (weights * (1 - (latents * rows).sum(-1))).sum()
-        locality = self._locality(latents, means, kinds, weights)
+        commitment = (kinds.weights * (1 - (latents * rows).sum(-1))).sum()
+        nats = locality(latents, means, kinds, self.locality_temperature)
         quantised = (latents + (rows - latents).detach()).view(shape).permute(0, 3, 1, 2)
         decoded = self.codec.decoder(self.codec.post_quant_conv(quantised))
-        reconstruction = self._reconstruction(decoded, pixels)
-        loss = (
-            reconstruction + self.commitment_weight * commitment + self.locality_weight * locality
+        reconstruction = reconstruction_error(
+            decoded, pixels, self.ground, self.foreground_weight, self.foreground_margin
         )
-        parts = (reconstruction.detach(), commitment.detach(), locality.detach())
+        loss = reconstruction + self.commitment_weight * commitment + self.locality_weight * nats
+        parts = (reconstruction.detach(), commitment.detach(), nats.detach())
         return CodecTerms(loss, *parts, codes.view(len(pixels), -1), decoded.detach())
-
-    def _locality(self, latents: Tensor, means: Tensor, kinds: _Kinds, weights: Tensor) -> Tensor:
-        """Cross-entropy of naming, among the kinds that recur, the one a latent comes from.
-
-        A pull towards the own mean alone is met by shrinking all latents into one cone.
-        """
-        recurs = kinds.sizes > 1
-        members = recurs[kinds.of]
-        targets = (recurs.cumsum(0) - 1)[kinds.of[members]]
-        logits = latents[members] @ means[recurs].T / self.locality_temperature
-        nats = functional.cross_entropy(logits, targets, reduction="none")
-        return (weights[members] * nats).sum()
-
-    def _reconstruction(self, decoded: Tensor, pixels: Tensor) -> Tensor:
-        reach = 2 * self.foreground_margin + 1
-        foreground = self._is_foreground(pixels).any(1, keepdim=True).to(pixels.dtype)
-        near = functional.max_pool2d(foreground, reach, 1, self.foreground_margin)  # (n, 1, H, W)
-        weights = 1 + (self.foreground_weight - 1) * near
-        error = decoded - pixels
-        return (weights * (error.abs() + error.square())).mean() / weights.mean()
-
-    def _is_foreground(self, values: Tensor) -> Tensor:
-        return (values - self.ground).abs() > FOREGROUND_DISTANCE
 
     @torch.no_grad()
     def _update_codebook(self, means: Tensor, is_foreground: Tensor) -> None:
@@ -200,13 +150,6 @@ class CodecObjective(torch.nn.Module):
             self.latent_sums[slot] = (1 - self.ema_decay) * latent
             self.idle_step_counts[slot] = 0
             nearest = torch.maximum(nearest, latents @ latent)
-
-
-def _kinds(pixels: Tensor, grid: int) -> _Kinds:
-    """Cuts (n, 3, H, W) into grid x grid patches and finds the identical ones."""
-    patches = pixels.unflatten(3, (grid, -1)).unflatten(2, (grid, -1))  # (n, 3, grid, p, grid, q)
-    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)  # (m, 3 * p * q)
-    return _Kinds(*patches.unique(dim=0, return_inverse=True, return_counts=True))
 
 
 def _is_distributed() -> bool:
