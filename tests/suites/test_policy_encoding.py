@@ -13,7 +13,8 @@ from unified_rl.core.errors import DataError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Completion, Image, Sample, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
-from unified_rl.decoding.tape import Kind
+from unified_rl.decoding.tape import Kind, Tape
+from unified_rl.microworld.words import vocabulary
 from unified_rl.models.base import UnifiedPolicy
 
 
@@ -98,22 +99,31 @@ def test_a_hidden_prompt_is_what_the_twin_reads(policy, monkeypatch):
     hidden = encode_with_codes(
         policy, answered(sample, completion), codes, monkeypatch, torch.tensor([True])
     )
-    ids, kind = policy.nullify(trajectory.tape["ids"], trajectory.tape["kind"])
-    assert torch.equal(hidden.tape["ids"], ids)
-    assert torch.equal(hidden.tape["kind"], kind)
+    twin = Tape(*(trajectory.tape[name] for name in Tape._fields)).twin
+    assert torch.equal(hidden.tape["ids"], twin.ids)
+    assert torch.equal(hidden.tape["kind"], twin.kind)
 
 
 def test_the_twin_reads_structure_and_drawn_images_only(policy):
     # Prompt lengths differ within the batch, so that a fill by column would hit a start token.
     trajectory, _ = sampled(policy)
-    ids, kind = trajectory.tape["ids"], trajectory.tape["kind"]
-    twin_ids, twin_kind = policy.nullify(ids, kind)
-    structure = policy.start_id, policy.begin_of_image_id, policy.end_of_image_id
-    kept = (kind == Kind.CODE) | torch.isin(ids[..., 0], torch.tensor(structure))
-    kept |= kind == Kind.PAD
-    assert torch.equal(twin_ids[kept], ids[kept])
-    assert set(twin_ids[~kept][:, 0].tolist()) == {policy.pad_id}
-    assert not bool((twin_kind == Kind.PIXEL).any())
+    tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
+    ids, kind, twin = tape.ids, tape.kind, tape.twin
+    borders = torch.tensor([policy.begin_of_image_id, policy.end_of_image_id])
+    answer = tape.segment >= 0
+    kept = answer & ((kind == Kind.CODE) | torch.isin(ids[..., 0], borders))
+    assert torch.equal(twin.ids[kept], ids[kept])
+    assert torch.equal(twin.kind[kept], kind[kept])
+    said = answer & ~kept
+    if policy.template.unconditional is None:
+        assert set(twin.ids[said][:, 0].tolist()) == {policy.pad_id}
+    else:
+        assert set(twin.kind[said].tolist()) == {Kind.PAD}
+    assert not bool((twin.kind == Kind.PIXEL).any())
+    prompts = torch.where(twin.valid & ~answer, twin.ids[..., 0], -1)
+    told = [row[row >= 0].tolist() for row in prompts]
+    words = {token for row in told for token in row}
+    assert not words & {policy.tokenize(word)[0] for word in vocabulary()}
 
 
 def test_only_the_rows_asked_for_are_hidden(policy):

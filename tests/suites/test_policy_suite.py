@@ -7,6 +7,7 @@ import torch
 
 from tests.suites.trajectories import (
     BEHAVIOURS,
+    GREEDY,
     PLAIN,
     all_candidates,
     order,
@@ -18,7 +19,6 @@ from tests.suites.trajectories import (
 )
 from tests.toys import SPOKEN, build
 from tests.toys.samples import drawings, mixed, questions, stories, sums
-from unified_rl.core.behaviour import Sampling
 from unified_rl.core.trajectory import Modality
 from unified_rl.decoding.tape import Kind
 
@@ -211,14 +211,14 @@ def test_forced_tokens_are_no_actions(policy):
 
 def test_states_before_forced_tokens_get_no_gradient(policy, monkeypatch):
     trajectory, states = told(policy), []
-    read = policy.read
+    backbone = policy.backbone
 
-    def keep(tape):
-        states.append(read(tape))
+    def keep(*arguments):
+        states.append(backbone(*arguments))
         states[-1].retain_grad()
         return states[-1]
 
-    monkeypatch.setattr(policy, "read", keep)
+    monkeypatch.setattr(policy, "backbone", keep)
     policy.logprobs(trajectory).sum().backward()
     policy.zero_grad()
     gradient = states[0].grad[0].abs().sum(-1)  # of the pass that text is scored by
@@ -266,7 +266,7 @@ def test_a_row_alone_is_drawn_as_in_its_batch(policy, name):
 
 
 def test_two_prompt_lengths_make_one_batch(policy):
-    greedy = replace(PLAIN, image=Sampling(0.0), guidance_scale=3.0)
+    greedy = replace(GREEDY, guidance_scale=3.0)
     pair = sorted(drawings(12), key=lambda sample: len(sample.prompt_text.split()))[::11]
     assert len(policy.tokenize(pair[0].prompt_text)) != len(policy.tokenize(pair[1].prompt_text))
     together, _ = policy.sample(pair, greedy, seeded())

@@ -14,6 +14,7 @@ from unified_rl.decoding.tape import Kind
 from unified_rl.models.base import UnifiedPolicy
 
 PLAIN = Behaviour(max_text_tokens=6, max_image_count=2, image_step_count=4)
+GREEDY = replace(PLAIN, text=Sampling(0.0), image=Sampling(0.0), mask_noise=0.0)
 _CUT = Sampling(top_k=4, top_p=0.8)
 BEHAVIOURS = {
     "plain": PLAIN,
@@ -25,8 +26,10 @@ BEHAVIOURS = {
         PLAIN, guidance_scale=3.0, image=Sampling(2.0, top_k=4, top_p=0.9)
     ),
     "conditional_truncated": replace(PLAIN, guidance_scale=3.0, logprob="conditional", image=_CUT),
-    "greedy": replace(PLAIN, text=Sampling(0.0), image=Sampling(0.0)),
-    "greedy_guided": replace(PLAIN, text=Sampling(0.0), image=Sampling(0.0), guidance_scale=3.0),
+    "greedy": GREEDY,
+    "greedy_guided": replace(GREEDY, guidance_scale=3.0),
+    "frozen_masks": replace(PLAIN, mask_likelihood="frozen"),
+    "frozen_masks_guided": replace(PLAIN, mask_likelihood="frozen", guidance_scale=3.0, image=_CUT),
 }
 
 
@@ -80,7 +83,7 @@ def order(trajectory: Trajectory) -> Tensor:
     """(L,) when each token of a one-row trajectory came about; equal values, same time.
 
     Columns come in reading order. Within an image of a mask-predicting family all columns sit at
-    the place of its first, and the recorded reveal steps order them.
+    the place of its begin token, as its end token does, and the recorded reveal steps order them.
     """
     kind, tape = trajectory.tape["kind"][0], trajectory.tape
     time = torch.arange(len(kind), dtype=torch.float64)
@@ -88,5 +91,6 @@ def order(trajectory: Trajectory) -> Tensor:
         return time
     is_code = kind == Kind.CODE
     starts = is_code & ~is_code.roll(1)
-    first = torch.where(starts, time, -1.0).cummax(0).values
-    return torch.where(is_code, first + (tape["reveal"][0] + 1) / 100, time)
+    begin = torch.where(starts, time - 1, -1.0).cummax(0).values
+    time = torch.where(is_code.roll(1) & ~is_code, begin, time)
+    return torch.where(is_code, begin + (tape["reveal"][0] + 1) / 100, time)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from tests.toys.codec import CODE_COUNT, POSITIONS, ColourCodec
-from tests.toys.mask_predict import reveal_counts
 from unified_rl.models.base import to_uint8
 
 
@@ -23,16 +22,3 @@ def test_a_colour_by_hand():
     pixels = torch.tensor([0.3, -0.9, 0.6])[None, :, None, None].expand(1, 3, 24, 24)
     # bits red 1, green 2, blue 4: 1 + 4 = 5 at depth 0, 4 at depth 1
     assert ColourCodec(2).encode(pixels)[0, 0].tolist() == [5, 4]
-
-
-def test_reveals_follow_a_cosine():
-    # 9 cos(pi/6) = 7.8, 9 cos(pi/3) = 4.5, 9 cos(pi/2) = 0: 7, 4, 0 stay masked
-    assert reveal_counts(3) == [2, 3, 4]
-
-
-@pytest.mark.parametrize("steps", [1, 2, 8, 20])
-def test_every_code_is_revealed_once(steps):
-    counts = reveal_counts(steps)
-    assert len(counts) == steps
-    assert sum(counts) == POSITIONS
-    assert min(counts) >= 0

@@ -45,6 +45,12 @@ class Behaviour:
             "conditional" scores them without guidance, as released research code does.
         constrained: structural tokens (padding, begin of image, ...) get no probability.
         image_step_count: decoding steps of an image for mask-predicting families.
+        mask_schedule: share of an image that stays masked over the steps of such a family.
+        mask_noise: temperature of the Gumbel noise on the confidences by which its steps choose
+            what to reveal; it decays over the steps.
+        mask_likelihood: "steps" scores a code at the step that revealed it; "frozen" scores it
+            under masks drawn once, after the image, and kept in the trajectory.
+        frozen_step_count: number of nested masks of "frozen".
         max_text_tokens: limit of one text segment.
         max_image_count: limit of images in one completion.
     """
@@ -55,6 +61,10 @@ class Behaviour:
     logprob: Literal["guided", "conditional"] = "guided"
     constrained: bool = True
     image_step_count: int = 8
+    mask_schedule: Literal["cosine", "linear", "pow", "sigmoid"] = "cosine"
+    mask_noise: float = 1.0
+    mask_likelihood: Literal["steps", "frozen"] = "steps"
+    frozen_step_count: int = 2
     max_text_tokens: int = 32
     max_image_count: int = 4
 
@@ -63,7 +73,16 @@ class Behaviour:
             raise ValueError(f"guidance_scale={self.guidance_scale} is negative; 1 is no guidance")
         if self.logprob not in ("guided", "conditional"):
             raise ValueError(f"logprob={self.logprob!r} is neither 'guided' nor 'conditional'")
-        for name in ("image_step_count", "max_text_tokens", "max_image_count"):
+        for name, known in (
+            ("mask_schedule", ("cosine", "linear", "pow", "sigmoid")),
+            ("mask_likelihood", ("steps", "frozen")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}")
+        if self.mask_noise < 0:
+            raise ValueError(f"mask_noise={self.mask_noise} is negative; 0 adds no noise")
+        counts = ("image_step_count", "frozen_step_count", "max_text_tokens", "max_image_count")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 

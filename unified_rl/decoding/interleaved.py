@@ -41,13 +41,10 @@ def interleave(session: Session, starts_with_image: Tensor, may_continue: Tensor
             drawing |= asked & may_continue & (images < limit)
         if not bool(drawing.any()):
             return finished
-        _force(session, model.begin_of_image_id, drawing, step)
-        model.draw_image(session, drawing, step)
-        images += drawing
         writing = drawing & may_continue
+        model.draw_image(session, drawing, writing, step)
+        images += drawing
         finished |= drawing & ~may_continue
-        if bool(writing.any()):
-            _force(session, model.end_of_image_id, writing, step)
         step += drawing
         drawing = torch.zeros_like(drawing)
 
@@ -71,19 +68,10 @@ def _write_text(session: Session, rows: Tensor, segment: Tensor) -> tuple[Tensor
     return asked, ended
 
 
-def _force(session: Session, token: int, rows: Tensor, segment: Tensor) -> None:
-    """A structural token that the policy does not choose."""
-    _push_text(session, torch.full_like(segment, token), rows, segment, None)
-
-
 def _push_text(
-    session: Session, token: Tensor, rows: Tensor, segment: Tensor, log_prob: Tensor | None
+    session: Session, token: Tensor, rows: Tensor, segment: Tensor, log_prob: Tensor
 ) -> None:
-    shape = (session.rows, 1, session.depth)
-    ids = torch.zeros(shape, dtype=torch.long, device=token.device)
-    ids[:, 0, 0] = token
-    logprobs = None
-    if log_prob is not None:
-        logprobs = torch.zeros(shape, device=token.device)
-        logprobs[:, 0, 0] = log_prob
-    session.push(ids, Kind.TEXT, rows, segment, logprobs)
+    ids = token.new_zeros(session.rows, 1, session.depth)
+    logprobs = torch.zeros(ids.shape, device=token.device)
+    ids[:, 0, 0], logprobs[:, 0, 0] = token, log_prob
+    session.push(ids, ids.new_tensor([Kind.TEXT]), rows, segment, logprobs)

@@ -31,7 +31,11 @@ class Decodable(Protocol):
         ...
 
     def nullify(self, ids: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
-        """The unconditional twin of the columns: text hidden, drawn images kept."""
+        """(B, n) ids and kinds of completion columns in the unconditional twin."""
+        ...
+
+    def visibility(self, kind: Tensor, segment: Tensor, start: int) -> Tensor:
+        """(B, C - start, C) bool: what the columns from `start` on may look at."""
         ...
 
     def backbone(
@@ -44,8 +48,10 @@ class Decodable(Protocol):
         """(R, width) -> (R, V) log-probabilities of the next text token."""
         ...
 
-    def draw_image(self, session: "Session", rows: Tensor, segment: Tensor) -> None:
-        """Pushes exactly `image_positions` columns of codes for the given rows."""
+    def draw_image(
+        self, session: "Session", rows: Tensor, closing: Tensor, segment: Tensor
+    ) -> None:
+        """Pushes one image for the given rows, with its borders."""
         ...
 
 
@@ -54,7 +60,7 @@ class Session:
 
     All rows share one column cursor. A row that has nothing to say at a column leaves a gap there:
     gaps are not attended to and do not count as positions, so a row's values do not depend on its
-    mates. With guidance the cache holds 2B rows, the unconditional twins behind.
+    mates. With guidance the unconditional twins are decoded beside, as rows B to 2B.
 
     Args:
         model: what is decoded.
@@ -73,11 +79,12 @@ class Session:
         columns: int,
     ) -> None:
         self.model, self.behaviour, self.generator = model, behaviour, generator
-        self.pixels = prompt.pixels
+        self.prompt = prompt
         self.rows, width, self.depth = prompt.ids.shape
         total, device = width + columns, prompt.ids.device
-        self.ids = torch.zeros(self.rows, total, self.depth, dtype=torch.long, device=device)
-        self.kind = torch.full((self.rows, total), int(Kind.PAD), device=device)
+        batch = 2 * self.rows if behaviour.guided else self.rows
+        self.ids = torch.zeros(batch, total, self.depth, dtype=torch.long, device=device)
+        self.kind = torch.full((batch, total), int(Kind.PAD), device=device)
         self.segment = torch.full((self.rows, total), -1, device=device)
         self.action_mask = torch.zeros(
             self.rows, total, self.depth, dtype=torch.bool, device=device
@@ -85,12 +92,11 @@ class Session:
         self.logprobs = torch.zeros(self.rows, total, self.depth, device=device)
         self.records: dict[str, Tensor] = {}
         self.cursor = 0
-        self.length = torch.zeros(self.rows, dtype=torch.long, device=device)
+        self.length = torch.zeros(batch, dtype=torch.long, device=device)
         self.cache = model.new_cache(total)
-        self.state = torch.zeros(0)
         features = model.image_features(prompt.pixels) if prompt.pixels.shape[1] else None
-        self._write(prompt.ids, prompt.kind)
-        self.state = self._run(width, features=features)[:, -1]
+        self._write(prompt.ids, prompt.kind, prompt.twin_ids, prompt.twin_kind)
+        self.state = self._run(width, features)[:, -1]
         self._commit(width)
 
     @property
@@ -103,54 +109,52 @@ class Session:
         """(B, width): the same of the twins; None without guidance."""
         return self.state[self.rows :] if self.behaviour.guided else None
 
+    def force(self, token: int, rows: Tensor, segment: Tensor) -> None:
+        """Appends a structural token that the policy does not choose."""
+        ids = self.ids.new_zeros(self.rows, 1, self.depth)
+        ids[..., 0] = token
+        self.push(ids, ids.new_tensor([Kind.TEXT]), rows, segment)
+
     def push(
         self,
         ids: Tensor,
-        kind: Kind,
+        kind: Tensor,
         rows: Tensor,
         segment: Tensor,
         logprobs: Tensor | None = None,
-        bidirectional: bool = False,
     ) -> None:
         """Appends columns and reads them.
 
         Args:
             ids: (B, n, D).
-            kind: of all of them.
+            kind: (n,) int64, a `Kind` each.
             rows: (B,) bool, who takes part; the others get gaps.
             segment: (B,) int64, the modality step that the columns belong to.
-            logprobs: (B, n, D) of chosen tokens; None for forced ones.
-            bidirectional: the new columns see each other whole.
+            logprobs: (B, n, D) of chosen tokens; None for forced ones. Where there are codes among
+                the columns, they are what was chosen.
         """
-        count = ids.shape[1]
-        self._write(ids, torch.where(rows, int(kind), int(Kind.PAD))[:, None].expand(-1, count))
-        span = slice(self.cursor, self.cursor + count)
-        self.segment[:, span] = torch.where(rows, segment, -1)[:, None]
+        span = self._place(ids, kind, rows, segment)
         if logprobs is not None:
-            self.logprobs[:, span] = torch.where(rows[:, None, None], logprobs, 0.0)
-            depth = self.depth if kind == Kind.CODE else 1
-            self.action_mask[:, span, :depth] = rows[:, None, None]
-        hidden = self._run(count, bidirectional)
-        taking = rows.repeat(hidden.shape[0] // self.rows)
+            is_code = kind == Kind.CODE
+            chosen = is_code if bool(is_code.any()) else torch.ones_like(is_code)
+            depth = is_code[:, None] | (torch.arange(self.depth, device=kind.device) == 0)
+            taken = rows[:, None, None] & (chosen[:, None] & depth)
+            self.logprobs[:, span] = torch.where(taken, logprobs, 0.0)
+            self.action_mask[:, span] = taken
+        hidden = self._run(ids.shape[1])
+        taking = self.kind[:, span.stop - 1] != Kind.PAD
         self.state = torch.where(taking[:, None], hidden[:, -1], self.state)
-        self._commit(count)
+        self._commit(ids.shape[1])
 
-    def peek(self, embeds: Tensor, rows: Tensor) -> Tensor:
-        """Hidden states of an image block that is not final yet; nothing is kept.
-
-        Args:
-            embeds: (R, n, width) for rows and, with guidance, their twins.
-            rows: (B,) bool, who takes part.
+    def peek(self, ids: Tensor, kind: Tensor, rows: Tensor, segment: Tensor) -> Tensor:
+        """Hidden states of columns that are not final yet; nothing is kept.
 
         Returns:
-            (R, n, width).
+            (B, n, width), or (2B, n, width) with the twins of a guided session behind.
         """
-        count = embeds.shape[1]
-        self.kind[:, self.cursor : self.cursor + count] = torch.where(rows, Kind.CODE, Kind.PAD)[
-            :, None
-        ]
-        hidden = self._run(count, bidirectional=True, embeds=embeds)
-        self.cache.rewind(count)
+        self._place(ids, kind, rows, segment)
+        hidden = self._run(ids.shape[1])
+        self.cache.rewind(ids.shape[1])
         return hidden
 
     def record(self, name: str, value: Tensor) -> None:
@@ -162,63 +166,78 @@ class Session:
 
     def trajectory(self) -> Trajectory:
         """The rows without padding and gaps in front, so that it owes nothing to the batch."""
-        kind = self.kind[:, : self.cursor]
-        valid = kind != Kind.PAD
+        ids, kind = self.ids[: self.rows, : self.cursor], self.kind[: self.rows, : self.cursor]
+        width = self.prompt.kind.shape[1]
+        twin_ids, twin_kind = self.model.nullify(ids[:, width:], kind[:, width:])
+        twin_ids = torch.cat([self.prompt.twin_ids, twin_ids], 1)
+        twin_kind = torch.cat([self.prompt.twin_kind, twin_kind], 1)
+        valid = (kind != Kind.PAD) | (twin_kind != Kind.PAD)
         order = (~valid).to(torch.int8).argsort(dim=1, stable=True)[:, : int(valid.sum(1).max())]
 
         def compact(tensor: Tensor) -> Tensor:
             index = order.reshape(*order.shape, *[1] * (tensor.dim() - 2))
             return tensor.gather(1, index.expand(*order.shape, *tensor.shape[2:]))
 
-        kind = compact(self.kind)
-        action_mask = compact(self.action_mask)
-        tape = {
-            "ids": compact(self.ids),
-            "kind": kind,
-            "segment": compact(self.segment),
-            "action_mask": action_mask,
-            "pixels": self.pixels,
-            **{name: compact(value) for name, value in self.records.items()},
-        }
-        modality = torch.where(kind == Kind.CODE, int(Modality.IMAGE), int(Modality.TEXT))
+        tape = Tape(
+            ids=compact(ids),
+            kind=compact(kind),
+            segment=compact(self.segment),
+            action_mask=compact(self.action_mask),
+            pixels=self.prompt.pixels,
+            twin_ids=compact(twin_ids),
+            twin_kind=compact(twin_kind),
+        )
+        modality = torch.where(tape.kind == Kind.CODE, int(Modality.IMAGE), int(Modality.TEXT))
+        records = {name: compact(value) for name, value in self.records.items()}
         return Trajectory(
-            self.behaviour, compact(self.logprobs), action_mask, modality, tape["segment"], tape
+            self.behaviour,
+            compact(self.logprobs),
+            tape.action_mask,
+            modality,
+            tape.segment,
+            {**tape._asdict(), **records},
         )
 
-    def _write(self, ids: Tensor, kind: Tensor) -> None:
+    def _place(self, ids: Tensor, kind: Tensor, rows: Tensor, segment: Tensor) -> slice:
+        kinds = torch.where(rows[:, None], kind, int(Kind.PAD))
+        span = self._write(ids, kinds, *(self.model.nullify(ids, kinds) if self._guided else ()))
+        self.segment[:, span] = torch.where(rows, segment, -1)[:, None]
+        return span
+
+    def _write(
+        self,
+        ids: Tensor,
+        kind: Tensor,
+        twin_ids: Tensor | None = None,
+        twin_kind: Tensor | None = None,
+    ) -> slice:
         span = slice(self.cursor, self.cursor + ids.shape[1])
         if span.stop > self.kind.shape[1]:
             raise RuntimeError(f"decoding ran past its {self.kind.shape[1]} columns")
+        if self._guided:
+            twins = torch.cat([twin_ids[..., None], ids[..., 1:]], dim=-1)
+            ids, kind = torch.cat([ids, twins]), torch.cat([kind, twin_kind])
         self.ids[:, span] = torch.where((kind != Kind.PAD)[..., None], ids, 0)
         self.kind[:, span] = kind
+        return span
+
+    @property
+    def _guided(self) -> bool:
+        return self.behaviour.guided
 
     def _commit(self, count: int) -> None:
         self.length += (self.kind[:, self.cursor : self.cursor + count] != Kind.PAD).sum(1)
         self.cursor += count
 
-    def _run(
-        self,
-        count: int,
-        bidirectional: bool = False,
-        features: Tensor | None = None,
-        embeds: Tensor | None = None,
-    ) -> Tensor:
+    def _run(self, count: int, features: Tensor | None = None) -> Tensor:
         """Reads the `count` columns at the cursor: (R, count, width)."""
         end = self.cursor + count
         span = slice(self.cursor, end)
-        ids, kind, valid = self.ids[:, span], self.kind[:, span], self.kind[:, :end] != Kind.PAD
-        positions = (self.length[:, None] + valid[:, span].cumsum(1) - 1).clamp_min(0)
-        own = torch.eye(count, end, dtype=torch.bool, device=ids.device).roll(self.cursor, 1)
-        seen = torch.ones(count, end, dtype=torch.bool, device=ids.device)
-        if not bidirectional:
-            seen = seen.tril(self.cursor)
-        mask = ((seen & valid[:, None, :]) | own)[:, None]
-        if embeds is None:
-            embeds = self.model.embed(ids, kind, features)
-            if self.behaviour.guided:
-                twin = self.model.embed(*self.model.nullify(ids, kind), None)
-                embeds = torch.cat([embeds, twin])
-        repeat = embeds.shape[0] // self.rows
-        return self.model.backbone(
-            embeds, mask.repeat(repeat, 1, 1, 1), positions.repeat(repeat, 1), self.cache
-        )
+        ids, kind = self.ids[:, span], self.kind[:, span]
+        positions = (self.length[:, None] + (kind != Kind.PAD).cumsum(1) - 1).clamp_min(0)
+        segment = self.segment[:, :end].repeat(len(self.kind) // self.rows, 1)
+        mask = self.model.visibility(self.kind[:, :end], segment, self.cursor)[:, None]
+        if features is not None and self._guided:  # twins are shown no image
+            features = torch.cat([features, torch.zeros_like(features)])
+        embeds = self.model.embed(ids, kind, features)
+        return self.model.backbone(embeds, mask, positions, self.cache)

@@ -18,21 +18,25 @@ from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
-from unified_rl.decoding.tape import Columns, Kind, Tape, stack
-from unified_rl.models.template import Template
+from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
+from unified_rl.models.template import Shown, Start, Template, Words
 
 
 class UnifiedPolicy(nn.Module):
     """A `Policy` over the hooks that a family fills in.
 
     Text is always next-token. How an image is drawn and scored is the family's: see
-    `next_position.NextPositionPolicy` for families that draw codes in reading order.
+    `next_position.NextPositionPolicy` for families that draw codes in reading order and
+    `mask_predict.MaskPredictPolicy` for those that uncover them over a few steps.
 
     Args:
         tokenizer: text tokenizer that knows every token of `template`.
         template: how a prompt is laid out.
         capabilities: what the family declares.
     """
+
+    closes_images: bool = False
+    """Whether an image has an end token even where nothing may follow it."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: Template, capabilities: Capabilities
@@ -93,20 +97,32 @@ class UnifiedPolicy(nn.Module):
         """(n, positions, D) codes -> (n, 3, H, W) in the range of `pixels`; no gradient."""
 
     @abstractmethod
-    def draw_image(self, session: Session, rows: Tensor, segment: Tensor) -> None:
-        """Pushes one image for the given rows."""
+    def draw_image(self, session: Session, rows: Tensor, closing: Tensor, segment: Tensor) -> None:
+        """Pushes one image for the given rows, with its begin token.
+
+        Its end token follows for the rows in `closing`, which write on, or for all rows where the
+        family `closes_images`.
+        """
 
     @abstractmethod
-    def image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
-        """(B, L, D) log-probs of the image actions, 0 elsewhere."""
+    def logprobs(self, trajectory: Trajectory) -> Tensor:
+        """Scores every action again; see `Policy.logprobs`."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes weights, configuration and tokenizer into an existing folder."""
 
-    def attention_mask(self, tape: Tape) -> Tensor:
-        """(B, 1, C, C) bool; causal unless the family says otherwise."""
-        return tape.causal_mask()
+    @property
+    def context_length(self) -> int | None:
+        """Greatest number of columns of one row; None where the family has no limit."""
+        return None
+
+    def visibility(self, kind: Tensor, segment: Tensor, start: int) -> Tensor:
+        """(B, C - start, C) bool: what the columns from `start` on may look at.
+
+        Causal unless the family says otherwise. `kind` and `segment` are (B, C).
+        """
+        return causal_visibility(kind, start)
 
     def choose_targets(
         self, tape: Tape, generator: torch.Generator
@@ -122,7 +138,7 @@ class UnifiedPolicy(nn.Module):
     ) -> tuple[Trajectory, tuple[Completion, ...]]:
         """Draws one completion for each sample; see `Policy.sample`."""
         rows = [self._prompt_columns(sample) for sample in samples]
-        tape = stack(rows, self._shown_pixels(samples), left=True)
+        tape = self._tape(rows, self._shown_pixels(samples), left=True)
         tasks = [sample.task for sample in samples]
         images = behaviour.max_image_count if Task.INTERLEAVED in tasks else 1
         if not {Task.INTERLEAVED, Task.TEXT_TO_IMAGE} & set(tasks):
@@ -148,7 +164,7 @@ class UnifiedPolicy(nn.Module):
         """The gold targets as a trajectory; see `Policy.encode`."""
         codes = iter(self._target_codes(samples))
         rows = [self._target_columns(sample, codes) for sample in samples]
-        tape = stack(rows, self._shown_pixels(samples))
+        tape = self._tape(rows, self._shown_pixels(samples))
         if unconditional is not None and bool(unconditional.any()):
             tape = self._hide_text(tape, unconditional.to(self.device), samples)
         action_mask, extra = self.choose_targets(tape, generator)
@@ -157,14 +173,6 @@ class UnifiedPolicy(nn.Module):
         fields = tape._replace(action_mask=action_mask)._asdict()
         return Trajectory(
             TEACHER, logprobs, action_mask, modality, tape.segment, {**fields, **extra}
-        )
-
-    def logprobs(self, trajectory: Trajectory) -> Tensor:
-        """Scores every action again; see `Policy.logprobs`."""
-        tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
-        hidden = self.read(tape)
-        return self._text_logprobs(trajectory, tape, hidden) + self.image_logprobs(
-            trajectory, tape, hidden
         )
 
     # -- shared machinery ----------------------------------------------------------------------
@@ -178,7 +186,8 @@ class UnifiedPolicy(nn.Module):
         """(B, C, width): hidden states of a whole tape in one pass, without a cache."""
         features = self.image_features(tape.pixels) if tape.pixels.shape[1] else None
         embeds = self.embed(tape.ids, tape.kind, features)
-        return self.backbone(embeds, self.attention_mask(tape), tape.positions, None)
+        mask = self.visibility(tape.kind, tape.segment, 0)[:, None]
+        return self.backbone(embeds, mask, tape.positions, None)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """(B, M, 3, H, W) -> (B, M * positions, width)."""
@@ -201,15 +210,20 @@ class UnifiedPolicy(nn.Module):
         return embeds
 
     def nullify(self, ids: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
-        """Hides text and shown images; start, image borders and drawn images stay."""
-        keep = torch.tensor(
-            [self.start_id, self.begin_of_image_id, self.end_of_image_id], device=ids.device
+        """(B, n) ids and kinds of columns in the unconditional twin.
+
+        Drawn images, borders of images and start tokens stay; everything else becomes padding that
+        is read as text, or is left out where the template lays the twin out by itself.
+        """
+        keep = [self.start_id, self.begin_of_image_id, self.end_of_image_id]
+        first = ids[..., 0]
+        hidden = (kind == Kind.TEXT) & ~torch.isin(first, first.new_tensor(keep))
+        hidden |= kind == Kind.PIXEL
+        stand_in = Kind.TEXT if self.template.unconditional is None else Kind.PAD
+        return (
+            torch.where(hidden, self.pad_id, first),
+            torch.where(hidden, int(stand_in), kind),
         )
-        text = kind == Kind.TEXT
-        hidden = (text & ~torch.isin(ids[..., 0], keep)) | (kind == Kind.PIXEL)
-        ids = torch.where(hidden[..., None], 0, ids)
-        ids[..., 0] = torch.where(hidden, self.pad_id, ids[..., 0])
-        return ids, torch.where(hidden, int(Kind.TEXT), kind)
 
     def text_log_distribution(
         self, hidden: Tensor, behaviour: Behaviour, support: Tensor | None = None
@@ -265,15 +279,31 @@ class UnifiedPolicy(nn.Module):
         return self.tokenizer.decode(ids, skip_special_tokens=False).strip()
 
     def _prompt_columns(self, sample: Sample) -> Columns:
-        columns = Columns(self.capabilities.code_depth).text([self.start_id])
-        columns.text(self.tokenize(self.template.user))
-        for segment in sample.prompt:
-            if isinstance(segment, Text):
-                columns.text(self.tokenize(segment.text))
+        columns = self._lay_out(self.template.pieces(sample.task, sample.prompt))
+        if self.template.unconditional is not None:
+            columns.twin(self._lay_out(self.template.twin_pieces()))
+        return columns
+
+    def _lay_out(self, pieces: Sequence[Words | Start | Shown]) -> Columns:
+        columns = Columns(self.capabilities.code_depth)
+        for piece in pieces:
+            if isinstance(piece, Words):
+                columns.text(self.tokenize(piece.text))
+            elif isinstance(piece, Start):
+                columns.text([self.start_id])
             else:
                 columns.text([self.begin_of_image_id]).shown_image(self.image_positions)
                 columns.text([self.end_of_image_id])
-        return columns.text(self.tokenize(self.template.assistant))
+        return columns
+
+    def _tape(self, rows: list[Columns], pixels: Tensor, left: bool = False) -> Tape:
+        tape = stack(rows, pixels, left)
+        twin_ids, twin_kind = self.nullify(tape.ids, tape.kind)
+        if self.template.unconditional is not None:  # then prompts brought their own
+            answer = tape.segment >= 0
+            twin_ids = torch.where(answer, twin_ids, tape.twin_ids)
+            twin_kind = torch.where(answer, twin_kind, tape.twin_kind)
+        return tape._replace(twin_ids=twin_ids, twin_kind=twin_kind)
 
     def _target_columns(self, sample: Sample, codes: Iterator[list[list[int]]]) -> Columns:
         """Prompt and gold answer, laid out exactly as `interleave` would have pushed it."""
@@ -287,10 +317,11 @@ class UnifiedPolicy(nn.Module):
                 columns.text(ids + closing, index, action=True)
                 continue
             columns.text([self.begin_of_image_id], index).codes(next(codes), index)
-            if sample.task == Task.INTERLEAVED:
+            interleaved = sample.task == Task.INTERLEAVED
+            if interleaved or self.closes_images:
                 columns.text([self.end_of_image_id], index)
-                if index == last:  # say nothing more after the last image
-                    columns.text([self.end_of_text_id], index + 1, action=True)
+            if interleaved and index == last:  # say nothing more after the last image
+                columns.text([self.end_of_text_id], index + 1, action=True)
         return columns
 
     def _check_target(self, sample: Sample) -> None:
@@ -345,11 +376,11 @@ class UnifiedPolicy(nn.Module):
         for sample, hide in zip(samples, rows.tolist(), strict=True):
             if hide and sample.task not in (Task.TEXT_TO_IMAGE, Task.INTERLEAVED):
                 raise ValueError(f"there is nothing to draw in {sample.task} sample {sample.id!r}")
-        ids, kind = self.nullify(tape.ids, tape.kind)
+        twin = tape.twin
         learnt = ~rows[:, None] | (tape.kind == Kind.CODE)
         return tape._replace(
-            ids=torch.where(rows[:, None, None], ids, tape.ids),
-            kind=torch.where(rows[:, None], kind, tape.kind),
+            ids=torch.where(rows[:, None, None], twin.ids, tape.ids),
+            kind=torch.where(rows[:, None], twin.kind, tape.kind),
             action_mask=tape.action_mask & learnt[..., None],
         )
 

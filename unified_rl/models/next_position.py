@@ -51,9 +51,10 @@ class NextPositionPolicy(UnifiedPolicy):
     ) -> Tensor:
         """(R, D) log-probs of given codes (R, D) from the same states as `draw_codes`."""
 
-    def draw_image(self, session: Session, rows: Tensor, segment: Tensor) -> None:
+    def draw_image(self, session: Session, rows: Tensor, closing: Tensor, segment: Tensor) -> None:
         """Pushes one image for the given rows, one position at a time."""
-        behaviour = session.behaviour
+        behaviour, kind = session.behaviour, segment.new_tensor([Kind.CODE])
+        session.force(self.begin_of_image_id, rows, segment)
         for _ in range(self.image_positions):
             twin = session.unconditional
             codes, logprobs, support = self.draw_codes(
@@ -63,20 +64,25 @@ class NextPositionPolicy(UnifiedPolicy):
                 logprobs = self.score_codes(session.conditional, None, codes, behaviour, support)
             if support is not None:
                 session.record("image_support", support[:, None])
-            session.push(codes[:, None], Kind.CODE, rows, segment, logprobs[:, None])
+            session.push(codes[:, None], kind, rows, segment, logprobs[:, None])
+        if bool(closing.any()):
+            session.force(self.end_of_image_id, closing, segment)
 
-    def image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
-        """(B, L, D) log-probs of the image actions, 0 elsewhere."""
+    def logprobs(self, trajectory: Trajectory) -> Tensor:
+        """Scores every action again; see `Policy.logprobs`."""
+        tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
+        hidden = self.read(tape)
+        text = self._text_logprobs(trajectory, tape, hidden)
+        return text + self._image_logprobs(trajectory, tape, hidden)
+
+    def _image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
         result = torch.zeros_like(trajectory.logprobs)
         rows, columns = trajectory.mask_of(Modality.IMAGE)[..., 0].nonzero(as_tuple=True)
         if not len(rows):
             return result
         twin = None
         if trajectory.behaviour.replays_guided:
-            ids, kind = self.nullify(tape.ids, tape.kind)
-            twin = self.read(tape._replace(ids=ids, kind=kind, pixels=tape.pixels[:, :0]))[
-                rows, columns - 1
-            ]
+            twin = self.read(tape.twin)[rows, columns - 1]
         support = trajectory.tape.get("image_support")
         scores = self.score_codes(
             hidden[rows, columns - 1],
