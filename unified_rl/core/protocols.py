@@ -25,6 +25,8 @@ class Capabilities:
         image_positions: positions one image takes in a trajectory; always exactly this many.
         code_depth: D, codes a position.
         codebook_size: number of codes.
+        image_fit: how the authors make an image of another shape square: cut ("crop"), filled up
+            with grey ("pad") or squeezed ("stretch").
     """
 
     likelihood: Literal["next_token", "residual_depth", "mask_predict"]
@@ -33,6 +35,7 @@ class Capabilities:
     image_positions: int
     code_depth: int
     codebook_size: int
+    image_fit: Literal["crop", "pad", "stretch"] = "crop"
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """Checkpoint folders: found with a clear word, written beside and renamed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -28,6 +29,11 @@ def require_folder(folder: Path, setting: str, model_type: str | None = None) ->
         siblings = [path.name for path in folder.parent.glob("*") if _is_finished(path)]
         hint = nearest(folder.name, siblings) if siblings else "its parent is empty or missing"
         raise CheckpointError(f"{setting}={folder} is not a folder; {hint}")
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{setting}={folder} is an adapter, which needs its base; merge the two first: "
+            "python -m unified_rl.merge"
+        )
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(f"{setting}={folder} holds none of {', '.join(WEIGHTS)}")
     try:
@@ -72,6 +78,16 @@ def write_folder(
         kept = "the previous checkpoint is intact" if folder.exists() else "nothing was written"
         raise CheckpointError(f"saving {folder} failed ({error}); {kept}") from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def weights_hash(folder: Path) -> str:
+    """Twelve hex digits of a checkpoint folder's weights."""
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:12]
 
 
 def _previous(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Makes a Janus policy: from a standard folder, or of random weights to be trained."""
+"""Makes a Janus policy: from a checkpoint in either layout, or of random weights to be trained."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,20 +6,45 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoTokenizer,
+    GenerationConfig,
     JanusConfig,
     JanusForConditionalGeneration,
     JanusVisionConfig,
     JanusVQVAEConfig,
     LlamaConfig,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.models.checkpoint import require_folder
+from unified_rl.models.janus import official
 from unified_rl.models.janus.policy import JanusPolicy
+from unified_rl.models.key_map import KeyMap, Rule, UnitRows
+from unified_rl.models.settings import read_settings, refuse_other_families
 from unified_rl.models.template import Template
+from unified_rl.models.weights import FolderWeights, float_dtype
 from unified_rl.models.words import word_tokenizer
+
+_STANDARD_KEYS = KeyMap(
+    "Janus",
+    (
+        # published conversions hold the codebook as it was, which the library then searches wrongly
+        Rule(
+            r"(model\.vqmodel\.quantize\.embedding\.weight)",
+            (r"\1",),
+            UnitRows(),
+            size="vq_config.num_embeddings",
+        ),
+        Rule(
+            r"(lm_head\.weight|model\.language_model\.embed_tokens\.weight)",
+            (r"\1",),
+            size="text_config.vocab_size",
+        ),
+        Rule(r"(.+)", (r"\1",)),
+    ),
+    head="lm_head.weight",
+)
 
 
 def janus(
@@ -28,25 +53,31 @@ def janus(
     initial_std: float = 0.02,
     words: Sequence[str] = (),
     template: Template | None = None,
+    dtype: str = "float32",
 ) -> JanusPolicy:
     """A Janus policy.
 
     Args:
-        checkpoint: folder in the transformers layout; None starts from random weights.
-        architecture: keyword arguments of the `text`, `vision` and `codec` configurations; only
-            read without a checkpoint.
+        checkpoint: folder in the authors' layout or in that of transformers, by its `config.json`;
+            None starts from random weights.
+        architecture: keyword arguments of the `text`, `vision` and `codec` configurations. Without
+            a checkpoint they are all there is; with one in the authors' layout they replace the
+            sizes that its names stand for; else they are not read.
         initial_std: of random matrices outside the codec; only read without a checkpoint. The
             library's 0.02 suits widths of thousands; at width 128 it starves the first thousand
             steps, and about 1 / sqrt(2 * width) does not.
         words: vocabulary of the tokenizer; only read without a checkpoint.
-        template: layout of a prompt; None takes the one saved in the folder, else the default.
+        template: layout of a prompt; None takes the one saved in the folder, else that of
+            Janus-Pro or Janus-1.3B if the tokenizer is theirs, else the default.
+        dtype: of the weights: float32, bfloat16 or float16.
 
     Raises:
         CheckpointError: the folder is missing, truncated or not a Janus model.
-        ConfigError: the sizes do not fit each other.
+        ConfigError: the sizes do not fit each other, or the dtype is not one of these.
     """
+    float_type = float_dtype(dtype)
     if checkpoint is not None:
-        return _from_folder(Path(checkpoint), template)
+        return _from_folder(Path(checkpoint), architecture, template, float_type)
     template = template or Template()
     if architecture is None:
         raise ConfigError("model.checkpoint is null, so model.architecture must give the sizes")
@@ -54,7 +85,7 @@ def janus(
     model = JanusForConditionalGeneration(_config(architecture, tokenizer))
     _spread(model, initial_std)
     _normalise_codebook(model)
-    return JanusPolicy(model, tokenizer, template)
+    return JanusPolicy(model.to(float_type), tokenizer, template)
 
 
 def _config(
@@ -95,28 +126,87 @@ def _config(
     )
 
 
-def _from_folder(folder: Path, template: Template | None) -> JanusPolicy:
-    require_folder(folder, "model.checkpoint", "janus")
+def _from_folder(
+    folder: Path,
+    architecture: Mapping[str, Mapping[str, Any]] | None,
+    template: Template | None,
+    dtype: torch.dtype,
+) -> JanusPolicy:
+    settings = read_settings(folder)
+    is_official = settings.get("model_type") == official.MODEL_TYPE
+    if not is_official:
+        refuse_other_families(folder, "janus", official.MODEL_TYPE)
+        require_folder(folder, "model.checkpoint", "janus")
     try:
-        model, report = JanusForConditionalGeneration.from_pretrained(
-            folder,
-            output_loading_info=True,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="sdpa",  # boolean masks, which eager attention would add as numbers
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if is_official:
+            config, keys = official.janus_config(settings, architecture), official.KEY_MAP
+        else:
+            config, keys = _standard_config(folder), _STANDARD_KEYS
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        model = official.build(config, FolderWeights(folder), keys, dtype)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     except Exception as error:  # whatever a broken file makes the libraries raise
+        kind = "" if isinstance(error, CheckpointError) else f"{type(error).__name__}: "
+        reason = str(error).splitlines()[0] if str(error) else "no message"
         raise CheckpointError(
-            f"{folder}: not a readable Janus checkpoint ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
+            f"{folder}: not a readable Janus checkpoint ({kind}{reason})"
         ) from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[kind]:
-            names = ", ".join(sorted(map(str, report[kind]))[:4])
-            raise CheckpointError(f"{folder}: {len(report[kind])} {kind.split('_')[0]}: {names}")
-    return JanusPolicy(model, tokenizer, template or Template.load(folder) or Template())
+    rows = config.text_config.vocab_size
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"{folder}: vocabulary mismatch: tokenizer.json has {len(tokenizer)} tokens, but "
+            f"config.json says vocab_size={rows}; use the tokenizer of this checkpoint"
+        )
+    template = template or Template.load(folder) or _template_of(tokenizer)
+    if official.START in tokenizer.get_vocab():
+        _adopt_tokenizer(model, tokenizer, template)
+    return JanusPolicy(model, tokenizer, template)
+
+
+def _standard_config(folder: Path) -> JanusConfig:
+    config = JanusConfig.from_pretrained(
+        folder,
+        local_files_only=True,
+        attn_implementation="sdpa",  # boolean masks, which eager attention would add as numbers
+    )
+    config.tie_word_embeddings = False  # the library's default, though no Janus has a tied head
+    return config
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
+    known = tokenizer.get_vocab()
+    if official.START not in known:
+        return Template()
+    roles = official.ROLES if official.ROLES[0] in known else official.OLD_ROLES
+    return official.janus_template(*roles)
+
+
+def _adopt_tokenizer(
+    model: JanusForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, template: Template
+) -> None:
+    """Tells the model the ids that the authors' code looks up, and the tokenizer the trigger.
+
+    The heads of all published models have rows to spare beyond their tokenizers.
+
+    Raises:
+        CheckpointError: there is no row left for the trigger.
+    """
+    rows = model.config.text_config.vocab_size
+    tokenizer.add_tokens([template.image_trigger], special_tokens=True)
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"all {rows} rows of the vocabulary are in use, so there is none for "
+            f"{template.image_trigger!r}; let template.image_trigger name a token of the tokenizer"
+        )
+    ids = tokenizer.convert_tokens_to_ids
+    generation = model.generation_config
+    generation.bos_token_id = ids(template.start)
+    generation.eos_token_id = ids(template.end_of_text)
+    generation.pad_token_id = ids(template.pad)
+    generation.guidance_scale = 5.0
+    generation.generation_kwargs = {"boi_token_id": ids(template.begin_of_image)}
+    model.config.image_token_id = ids(official.PLACEHOLDER)
 
 
 @torch.no_grad()

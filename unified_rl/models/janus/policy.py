@@ -1,9 +1,10 @@
 """Janus and Janus-Pro: transformers' own classes behind the `Policy` protocol."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
@@ -49,7 +50,7 @@ class JanusPolicy(NextPositionPolicy):
         self.codec.requires_grad_(False).eval()
 
     @property
-    def codec(self) -> torch.nn.Module:
+    def codec(self) -> nn.Module:
         """The VQ image tokenizer; frozen, and in eval mode whatever `train` says."""
         return self.janus.model.vqmodel
 
@@ -63,6 +64,19 @@ class JanusPolicy(NextPositionPolicy):
     def text_vocabulary_size(self) -> int:
         """Rows of the text head."""
         return self._vocabulary
+
+    def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
+        """Modules by the part they play; every parameter is in exactly one group."""
+        model = self.janus.model
+        llama = model.language_model
+        return {
+            "language_model": (llama.layers, llama.norm),
+            "aligners": (model.aligner, model.generation_aligner),
+            "heads": (self.janus.lm_head, model.generation_head),
+            "embeddings": (llama.embed_tokens, model.generation_embeddings),
+            "vision": (model.vision_model,),
+            "codec": (self.codec,),
+        }
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., width)."""
