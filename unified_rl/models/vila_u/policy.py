@@ -1,0 +1,183 @@
+"""VILA-U behind the policy protocol: D codes a position, drawn by the depth transformer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.protocols import Capabilities
+from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.sampling import draw, guide, log_distribution
+from unified_rl.models.next_position import NextPositionPolicy
+from unified_rl.models.template import Template
+from unified_rl.models.vila_u.codec_training import RqObjective
+from unified_rl.models.vila_u.model import VilaUModel
+
+
+class VilaUPolicy(NextPositionPolicy):
+    """Sees an image as the very code vectors that it would draw it with.
+
+    Args:
+        model: any size.
+        tokenizer: knows every token of `template`.
+        template: layout of a prompt.
+    """
+
+    def __init__(
+        self, model: VilaUModel, tokenizer: PreTrainedTokenizerBase, template: Template
+    ) -> None:
+        vision, codec = model.config.vision_config, model.codec.config
+        self._vocabulary = model.config.text_config.vocab_size
+        super().__init__(
+            tokenizer,
+            template,
+            Capabilities(
+                likelihood="residual_depth",
+                shared_image_tokens=True,
+                image_size=vision.image_size,
+                image_positions=(vision.image_size // vision.patch_size) ** 2,
+                code_depth=codec.depth,
+                codebook_size=codec.codebook_size,
+                image_fit="stretch",
+            ),
+        )
+        self.vila_u = model
+        self.codec.requires_grad_(False).eval()
+
+    @property
+    def codec(self) -> nn.Module:
+        """The image tokenizer; frozen, and in eval mode whatever `train` says."""
+        return self.vila_u.codec
+
+    def train(self, mode: bool = True) -> "VilaUPolicy":
+        """Switches everything but the codec."""
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    @property
+    def text_vocabulary_size(self) -> int:
+        """Rows of the text head."""
+        return self._vocabulary
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the language model was built for."""
+        return self.vila_u.config.text_config.max_position_embeddings
+
+    def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
+        """Modules by the part they play; the vision encoder is a part of the codec."""
+        llama = self.vila_u.language_model
+        return {
+            "language_model": (llama.model.layers, llama.model.norm),
+            "aligners": (self.vila_u.projector,),
+            "heads": (llama.lm_head, self.vila_u.depth_transformer),
+            "embeddings": (llama.model.embed_tokens,),
+            "codec": (self.codec,),
+        }
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """(...,) -> (..., width)."""
+        return self.vila_u.get_input_embeddings()(ids)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """(..., D) -> (..., width): the sum of the code vectors, projected."""
+        return self.vila_u.projector(self.codec.quantizer.vectors(codes).sum(-2))
+
+    def embed_pixels(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) in [-1, 1] -> (n, positions, width)."""
+        return self.embed_codes(self.encode_images(pixels))
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., V)."""
+        return self.vila_u.language_model.lm_head(hidden)
+
+    def new_cache(self, columns: int) -> PrefixCache:
+        """An empty cache of the language model."""
+        return PrefixCache(self.vila_u.config.text_config, columns)
+
+    def backbone(
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+    ) -> Tensor:
+        """(B, n, width) -> (B, n, width)."""
+        return self.vila_u.language_model.model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) in [-1, 1] -> (n, positions, D)."""
+        return self.codec.encode(pixels.to(self.vila_u.dtype))
+
+    @torch.no_grad()
+    def decode_images(self, codes: Tensor) -> Tensor:
+        """(n, positions, D) -> (n, 3, H, W) in about [-1, 1]."""
+        return self.codec.decode(codes)
+
+    def draw_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        behaviour: Behaviour,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Draws the D codes of one position, each guided; see `NextPositionPolicy`."""
+        codes = torch.zeros(len(conditional), 0, dtype=torch.long, device=conditional.device)
+        logprobs, supports = [], []
+        for _ in range(self.capabilities.code_depth):
+            logits = self._logits(conditional, unconditional, codes, behaviour)[:, -1]
+            log_probs = log_distribution(logits, behaviour.image)
+            code, chosen = draw(log_probs, generator)
+            codes = torch.cat([codes, code[:, None]], dim=1)
+            logprobs.append(chosen)
+            supports.append(torch.isfinite(log_probs))
+        support = torch.stack(supports, 1) if behaviour.image.truncates else None
+        return codes, torch.stack(logprobs, 1), support
+
+    def score_codes(
+        self,
+        conditional: Tensor,
+        unconditional: Tensor | None,
+        codes: Tensor,
+        behaviour: Behaviour,
+        support: Tensor | None,
+    ) -> Tensor:
+        """(R, D), all depths in one pass; see `NextPositionPolicy`."""
+        logits = self._logits(conditional, unconditional, codes[:, :-1], behaviour)
+        log_probs = log_distribution(logits, behaviour.image, support=support)
+        return log_probs.gather(-1, codes[..., None]).squeeze(-1)
+
+    def _logits(
+        self, conditional: Tensor, unconditional: Tensor | None, codes: Tensor, behaviour: Behaviour
+    ) -> Tensor:
+        """(R, d + 1, K) given the codes (R, d) of the first d depths."""
+        if codes.shape[1]:
+            vectors = self.codec.quantizer.vectors(codes)
+        else:
+            width = self.codec.post_quant_conv.in_channels
+            vectors = conditional.new_zeros(len(codes), 0, width)
+        logits = self.vila_u.depth_transformer(conditional, vectors)
+        if unconditional is None:
+            return logits
+        twin = self.vila_u.depth_transformer(unconditional, vectors)
+        return guide(logits, twin, behaviour.guidance_scale)
+
+    def codec_objective(self) -> RqObjective:
+        """What trains the codec; published models bring theirs along."""
+        return RqObjective(self.codec)
+
+    def adopt_codec(self) -> None:
+        """Nothing to do: codes are embedded as the vectors of the codec itself."""
+
+    def save(self, folder: Path) -> None:
+        """Writes a standard folder: safetensors, configuration, tokenizer."""
+        self.vila_u.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.template.save(folder)
