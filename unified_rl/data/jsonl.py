@@ -19,23 +19,28 @@ import os
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from unified_rl.core.errors import ConfigError, DataError, nearest
 from unified_rl.core.sample import Image, Sample, Segment, Task, Text
+from unified_rl.data.images import (
+    EIGHT_BIT_MODES,
+    IMAGE_PIXELS,
+    ImageError,
+    check_fit,
+    check_header,
+    fit,
+    path_inside,
+    read_image,
+)
 
 LINE_BYTES = 4 * 2**20
 """A longer line is refused without being held in memory."""
-IMAGE_PIXELS = 64 * 10**6
-"""A larger image is refused by its header, before it is decoded."""
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
-IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 REQUIRED_KEYS = ("id", "task", "prompt")
 KEYS = (*REQUIRED_KEYS, "target", "facts")
 
@@ -58,8 +63,10 @@ class JsonlSource:
         image_root: folder that image paths are relative to; None is the folder of the file.
         quarantine: file that lists line, id and reason of broken rows; None puts
             `.quarantine.jsonl` behind `path`. It exists only if there are any.
-        image_size: side in pixels to which images are resized (bicubic) and cropped about their
-            centre; None leaves them as they are.
+        image_size: side in pixels of the squares that images are made; None leaves them as they
+            are.
+        image_fit: how they are made squares: "crop", "pad" or "stretch", see `images.fit`; the
+            policy's `capabilities.image_fit` says what its family does.
         max_broken: share of broken rows from 0 to 1 above which the file is refused.
 
     Raises:
@@ -73,19 +80,21 @@ class JsonlSource:
         image_root: str | None = None,
         quarantine: str | None = None,
         image_size: int | None = None,
+        image_fit: Literal["crop", "pad", "stretch"] = "crop",
         max_broken: float = 0.5,
     ) -> None:
         if image_size is not None and image_size < 1:
             raise ConfigError(f"image_size={image_size} must be at least 1, or null")
+        check_fit(image_fit)
         if not 0 <= max_broken <= 1:
             raise ConfigError(f"max_broken={max_broken} must be from 0 to 1")
-        self._path = _existing_file(Path(path))
+        self._path = existing_file(Path(path))
         self._image_root = self._path.parent if image_root is None else Path(image_root)
         if not self._image_root.is_dir():
             raise DataError(f"image_root={image_root} is not a folder")
-        self.image_size = image_size
+        self.image_size, self._image_fit = image_size, image_fit
         self._max_broken = max_broken
-        self._quarantine = _Quarantine(Path(quarantine or f"{path}.quarantine.jsonl"))
+        self._quarantine = Quarantine(Path(quarantine or f"{path}.quarantine.jsonl"))
         self._offsets, self._lines = array("Q"), array("Q")
         self._spoilt: set[int] = set()
         self._broken_count = 0
@@ -129,10 +138,10 @@ class JsonlSource:
     def _index(self) -> None:
         seen: dict[bytes, int] = {}
         with self._path.open("rb") as file, self._quarantine as quarantine:
-            for number, offset, line in _lines(file):
+            for number, offset, line in numbered_lines(file):
                 row_id = None
                 try:
-                    row = _parse(line)
+                    row = parse_row(line)
                     row_id = row.get("id")
                     self._check(row)
                     # digests, for ids may be long
@@ -172,7 +181,7 @@ class JsonlSource:
     def _load(self, index: int) -> Sample:
         with self._path.open("rb") as file:
             file.seek(self._offsets[index])
-            row = _parse(file.readline(LINE_BYTES + 1))
+            row = parse_row(file.readline(LINE_BYTES + 1))
         self._check(row)
         return Sample(
             id=row["id"],
@@ -185,7 +194,11 @@ class JsonlSource:
     def _segment(self, segment: Mapping[str, str]) -> Segment:
         if "text" in segment:
             return Text(segment["text"])
-        return Image(_decode(self._image_path(segment["image"]), self.image_size))
+        with _naming(segment["image"]):
+            image = read_image(path_inside(self._image_root, segment["image"]))
+            if self.image_size is None:
+                return Image(np.array(image))
+            return Image(fit(image, self.image_size, self._image_fit))
 
     def _check(self, row: dict[str, Any]) -> None:
         """Raises BrokenRowError unless the row fits the schema and its images have good headers."""
@@ -219,21 +232,19 @@ class JsonlSource:
         ):
             raise BrokenRowError(f'{where} is neither {{"text": ..}} nor {{"image": ..}}')
         if "image" in segment:
-            _check_header(self._image_path(segment["image"]))
+            with _naming(segment["image"]):
+                mode = check_header(path_inside(self._image_root, segment["image"]))
+                if mode not in EIGHT_BIT_MODES:
+                    raise ImageError(f"of mode {mode} has not 8 bits a channel")
 
-    def _image_path(self, name: str) -> Path:
-        posix, windows = PurePosixPath(name), PureWindowsPath(name)
-        if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-            raise BrokenRowError(f"image {name!r} is not a path inside image_root")
-        try:
-            path = self._image_root / name
-            inside = path.resolve().is_relative_to(self._image_root.resolve())  # symbolic links
-            if inside and path.is_file():
-                return path
-        except (OSError, ValueError) as error:
-            raise BrokenRowError(f"image {name!r}: {error}") from error
-        fault = "does not exist" if inside else "leads out of image_root"
-        raise BrokenRowError(f"image {name!r} {fault}")
+
+@contextmanager
+def _naming(image: str) -> Iterator[None]:
+    """Makes what is wrong with an image a reason to set its row aside."""
+    try:
+        yield
+    except ImageError as error:
+        raise BrokenRowError(f"image {image!r} {error}") from error
 
 
 def write_jsonl(path: str, samples: Iterable[Sample], image_folder: str = "images") -> int:
@@ -313,7 +324,7 @@ def _written(segment: Segment, folder: Path, root: Path) -> dict[str, str]:
     return {"image": file.relative_to(root).as_posix()}
 
 
-class _Quarantine:
+class Quarantine:
     """The list of broken rows: written beside at the start and renamed, later appended to."""
 
     def __init__(self, path: Path) -> None:
@@ -322,7 +333,7 @@ class _Quarantine:
         self._beside = _beside(path)
         self._file: BinaryIO | None = None
 
-    def __enter__(self) -> "_Quarantine":
+    def __enter__(self) -> "Quarantine":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -375,7 +386,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
-def _existing_file(path: Path) -> Path:
+def existing_file(path: Path) -> Path:
+    """The path of a file that exists.
+
+    Raises:
+        DataError: it does not; names the nearest that does.
+    """
     if path.is_file():
         return path
     if not path.parent.is_dir():
@@ -384,7 +400,7 @@ def _existing_file(path: Path) -> Path:
     raise DataError(f"there is no file {path}; {nearest(path.name, files)}")
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """Number (from 1), offset and bytes of each line but blank ones; never much over LINE_BYTES."""
     number = offset = 0
     while line := file.readline(LINE_BYTES + 1):
@@ -397,7 +413,12 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             yield number, start, line
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def parse_row(line: bytes) -> dict[str, Any]:
+    """One JSON object.
+
+    Raises:
+        BrokenRowError: the line is too long, no JSON object, or holds text that is not Unicode.
+    """
     if len(line) > LINE_BYTES:
         raise BrokenRowError(f"is longer than {LINE_BYTES} bytes")
     try:
@@ -417,43 +438,6 @@ def _parse(line: bytes) -> dict[str, Any]:
 def _id_of(file: BinaryIO, offset: int) -> Any:
     file.seek(offset)
     try:
-        return _parse(file.readline(LINE_BYTES + 1)).get("id")
+        return parse_row(file.readline(LINE_BYTES + 1)).get("id")
     except BrokenRowError:
         return None
-
-
-def _check_header(path: Path) -> None:
-    """Raises BrokenRowError unless Pillow reads the header and the size is within bounds."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-            with PillowImage.open(path, formats=IMAGE_FORMATS) as image:
-                (width, height), mode = image.size, image.mode
-    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise BrokenRowError(f"image {path.name!r} is over {IMAGE_PIXELS} pixels") from error
-    except Exception as error:  # decoders raise whatever they like
-        raise BrokenRowError(f"image {path.name!r} is unreadable: {error}") from error
-    if width * height > IMAGE_PIXELS:
-        raise BrokenRowError(
-            f"image {path.name!r} of {width} x {height} is over {IMAGE_PIXELS} pixels"
-        )
-    if mode not in IMAGE_MODES:
-        raise BrokenRowError(f"image {path.name!r} of mode {mode} has not 8 bits a channel")
-
-
-def _decode(path: Path, image_size: int | None) -> np.ndarray:
-    """RGB pixels, uint8 of shape (height, width, 3); what is transparent becomes white."""
-    try:
-        with PillowImage.open(path, formats=IMAGE_FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = PillowImage.new("RGBA", image.size, "white")
-                image = PillowImage.alpha_composite(white, image)
-            image = image.convert("RGB")
-    except Exception as error:  # decoders raise whatever they like
-        raise BrokenRowError(f"image {path.name!r} is truncated or damaged: {error}") from error
-    if image_size is not None and image.size != (image_size, image_size):
-        bicubic = PillowImage.Resampling.BICUBIC
-        image = ImageOps.fit(image, (image_size, image_size), bicubic, centering=(0.5, 0.5))
-    return np.array(image)
