@@ -9,13 +9,14 @@ MODEL ?= micro_janus
 ARGS ?=
 CHECKPOINT ?= outputs/demo/grpo/checkpoint
 WARMUP ?= outputs/demo/warmup/checkpoint
+PROMPT ?= draw a red circle
 
 # The tests and tools never talk to a hub or a tracker.
 export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate sweep-rewards bench constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards bench parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -54,6 +55,9 @@ unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
 evaluate: setup ## scores of CHECKPOINT on held-out prompts
 	$(RUN) unified_rl.evaluate model=$(MODEL) model.checkpoint=$(CHECKPOINT) $(ARGS)
 
+generate: setup ## an answer to PROMPT, as files and a page
+	$(RUN) unified_rl.generate model=$(MODEL) prompt="$(PROMPT)" $(ARGS)
+
 sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
 	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)
 
@@ -70,6 +74,9 @@ format: setup ## rewrite the style
 
 bench: setup ## paired timings of rollout and update
 	$(RUN) benchmarks.rollout $(ARGS)
+
+parity: setup ## our models against recorded tensors of the published ones: FOLDER=path/to/janus
+	$(RUN) benchmarks.parity $(FOLDER)
 
 constraints: ## pin what the environment holds now
 	@{ echo "# Versions that CI runs; made by 'make constraints'."; \

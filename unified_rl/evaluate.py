@@ -48,7 +48,7 @@ def evaluate_from(config: DictConfig, label: str = "evaluate") -> "Evaluation":
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = instantiate(config.model, _convert_="all")().eval().to(device)
+    policy = instantiate(config.policy, _convert_="all")().eval().to(device)
     suite = instantiate(config.suite, _convert_="all")
     with counting(label) as progress:
         evaluation = suite.run(policy, progress=progress)

@@ -66,7 +66,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Scores and seconds; read back where the same checkpoint was scored the same way before."""
     from unified_rl.evaluate import evaluate_from
-    from unified_rl.runtime.provenance import config_hash, weights_hash
+    from unified_rl.models.checkpoint import weights_hash
+    from unified_rl.runtime.provenance import config_hash
 
     overrides = [f"suite={config.pipeline.suite}", *_common(config, folder, checkpoint)]
     overrides += config.evaluation_overrides

@@ -1,5 +1,6 @@
 """What both toys share: a two-layer Llama, a text head, and one table of codes for eye and hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -56,6 +57,16 @@ class ToyPolicy(UnifiedPolicy):
     @property
     def text_vocabulary_size(self) -> int:
         return len(self.tokenizer)
+
+    def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
+        llama = self.language_model
+        others = (llama, self.code_tables, self.codec)
+        return {
+            "language_model": (llama.layers, llama.norm),
+            "heads": tuple(child for child in self.children() if child not in others),
+            "embeddings": (llama.embed_tokens, self.code_tables),
+            "codec": (self.codec,),
+        }
 
     def embed_text(self, ids: Tensor) -> Tensor:
         return self.language_model.embed_tokens(ids)

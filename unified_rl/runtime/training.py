@@ -1,5 +1,6 @@
 """Runs one stage to its end, or on from where it was killed."""
 
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,9 +10,10 @@ from typing import Any
 
 import lightning
 
-from unified_rl.models.checkpoint import write_folder
+from unified_rl.models import adapter_folder
+from unified_rl.models.checkpoint import weights_hash, write_folder
 from unified_rl.runtime.progress import progress_bar
-from unified_rl.runtime.provenance import provenance, weights_hash
+from unified_rl.runtime.provenance import provenance
 from unified_rl.runtime.resuming import Resumable
 from unified_rl.runtime.tracking import SampleTable, carry_over, one_run
 from unified_rl.stages.base import Stage
@@ -31,7 +33,7 @@ def train(
     checkpoint_every: int,
     label: str,
 ) -> Path:
-    """Trains a stage and writes its policy as a standard folder.
+    """Trains a stage and writes its policy as a standard folder, or as an adapter's.
 
     Args:
         stage: what to train.
@@ -72,7 +74,7 @@ def train(
     card["wall_s"] = round(resumable.wall_s, 1)
     card["iterations"] = stage.iteration
     if trainer.is_global_zero:
-        write_folder(checkpoint, stage.policy.save, card)
+        write_folder(checkpoint, functools.partial(adapter_folder.save, stage.policy), card)
         beside = done.with_suffix(".tmp")
         beside.write_text(json.dumps(card, indent=2) + "\n")
         beside.rename(done)

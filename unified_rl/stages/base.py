@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.protocols import Policy
+from unified_rl.models.adapter import frozen_base
 from unified_rl.stages.optimisation import Optimisation
 
 SKIP_LIMIT = 5
@@ -27,6 +28,8 @@ class Stage(lightning.LightningModule):
     """
 
     progress_metrics: tuple[str, ...] = ("loss",)
+    trains_codec = False
+    """Whether the policy's image tokenizer may be trainable."""
 
     def __init__(
         self,
@@ -46,9 +49,18 @@ class Stage(lightning.LightningModule):
     # -- Lightning's hooks ---------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Builds the policy inside the strategy's context, as sharded strategies need."""
+        """Builds the policy inside the strategy's context, as sharded strategies need.
+
+        Raises:
+            ConfigError: the image tokenizer would train, which this stage gives no gradient.
+        """
         if self.policy is None:
             self.policy = self._make_policy()
+        codec = [p for part in self.policy.parameter_groups()["codec"] for p in part.parameters()]
+        if not self.trains_codec and any(parameter.requires_grad for parameter in codec):
+            raise ConfigError(
+                "adapter.trainable names codec, which only stage=image_codec trains; leave it out"
+            )
 
     def on_fit_start(self) -> None:
         """Refuses data whose pictures do not fit the policy, before the first step."""
@@ -70,12 +82,22 @@ class Stage(lightning.LightningModule):
         self.iteration += 1
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves the place in the run."""
+        """Saves the place in the run, but not what an adapter leaves as it is in its base."""
         checkpoint["iteration"] = self.iteration
+        frozen = {f"policy.{name}" for name in frozen_base(self.policy)}
+        checkpoint["state_dict"] = {
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            # how a 4-bit weight was quantised stands under names that go on from its own
+            if name not in frozen and f"{name.partition('.weight.')[0]}.weight" not in frozen
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from the place in the run."""
         self.iteration = checkpoint["iteration"]
+        frozen = frozen_base(self.policy)
+        own = {f"policy.{n}": p for n, p in self.policy.named_parameters() if n in frozen}
+        checkpoint["state_dict"] = own | checkpoint["state_dict"]
 
     # -- for stages ----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class ImageCodec(Stage):
     """
 
     progress_metrics = ("loss", "reconstruction")
+    trains_codec = True
 
     def __init__(
         self,
