@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 MODEL ?= micro_janus
 ARGS ?=
-CHECKPOINT ?= outputs/demo/grpo/checkpoint
-WARMUP ?= outputs/demo/warmup/checkpoint
+CHECKPOINT ?= outputs/demo/$(MODEL)/grpo/checkpoint
+WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
 
 # The tests and tools never talk to a hub or a tracker.

@@ -66,7 +66,7 @@ def start(root):
 
 def kill_in_training(root):
     """SIGKILL as soon as the warm-up can go on from somewhere; the iterations that are saved."""
-    process, folder = start(root), root / "outputs" / "demo" / "warmup"
+    process, folder = start(root), root / "outputs" / "demo" / "micro_janus" / "warmup"
     try:
         while not list(folder.glob("resumable/*.ckpt")):
             if process.poll() is not None:
@@ -89,7 +89,7 @@ def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
     save_random_model(root / "assets")
     kill_in_training(root)
-    output = root / "outputs" / "demo"
+    output = root / "outputs" / "demo" / "micro_janus"
     assert not (output / "warmup" / "result.json").exists(), "it was too fast to be killed"
     runs = []
     for _ in range(2):

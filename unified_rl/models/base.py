@@ -1,7 +1,7 @@
 """What all families share: layout of prompts, interleaved sampling, encoding, replay, decoding."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
-from unified_rl.core.errors import ConfigError, DataError
+from unified_rl.core.errors import CapabilityError, ConfigError, DataError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
@@ -109,8 +109,27 @@ class UnifiedPolicy(nn.Module):
         """Scores every action again; see `Policy.logprobs`."""
 
     @abstractmethod
+    def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
+        """All modules with weights, each in one group; `adapter.GROUPS` names the groups.
+
+        A family may lack a group, but not "codec".
+        """
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes weights, configuration and tokenizer into an existing folder."""
+
+    def export(self, original: Path, destination: Path) -> None:
+        """Writes the weights as the authors of the family lay them out.
+
+        Args:
+            original: the authors' checkpoint that the policy was trained from.
+            destination: folder to write; an existing one is replaced once the new one is whole.
+
+        Raises:
+            CheckpointError: the original does not fit the policy, or writing failed.
+        """
+        raise CapabilityError(f"{type(self).__name__} has no layout of its authors to export to")
 
     @property
     def context_length(self) -> int | None:

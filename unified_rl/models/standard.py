@@ -6,11 +6,16 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.core.errors import CheckpointError
+from unified_rl.models import key_map
 from unified_rl.models.checkpoint import require_folder
+from unified_rl.models.key_map import KeyMap, Rule, Source, build_empty
+from unified_rl.models.settings import refuse_other_families
+from unified_rl.models.weights import FolderWeights, float_dtype
 
+_VOCABULARY = r"(language_model\.(?:lm_head\.(?:weight|bias)|model\.embed_tokens\.weight))"
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
@@ -26,43 +31,36 @@ def read_standard(
 
     Raises:
         CheckpointError: the folder is missing, truncated or of another family.
+        ConfigError: the dtype is not one of float32, bfloat16, float16.
     """
     model_type = family.config_class.model_type
+    float_type = float_dtype(dtype)
+    refuse_other_families(folder, model_type)
     require_folder(folder, "model.checkpoint", model_type)
+    keys = KeyMap(
+        model_type,
+        (
+            Rule(_VOCABULARY, (r"\1",), size="text_config.vocab_size"),
+            Rule(r"(.+)", (r"\1",)),
+        ),
+        head="language_model.lm_head.weight",
+    )
     try:
-        model, report = family.from_pretrained(
+        config = family.config_class.from_pretrained(
             folder,
-            output_loading_info=True,
             local_files_only=True,
-            use_safetensors=True,
-            dtype=torch_dtype(dtype),
             attn_implementation="sdpa",  # boolean masks, which eager attention would add as numbers
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except ConfigError:
-        raise
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        model = build_empty(lambda: family(config))
+        key_map.load(model, [Source(FolderWeights(folder), keys)], float_type)
     except Exception as error:  # whatever a broken file makes the libraries raise
+        kind = "" if isinstance(error, CheckpointError) else f"{type(error).__name__}: "
+        reason = str(error).splitlines()[0] if str(error) else "no message"
         raise CheckpointError(
-            f"{folder}: not a readable {model_type} checkpoint ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
+            f"{folder}: not a readable {model_type} checkpoint ({kind}{reason})"
         ) from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[kind]:
-            names = ", ".join(sorted(map(str, report[kind]))[:4])
-            raise CheckpointError(f"{folder}: {len(report[kind])} {kind.split('_')[0]}: {names}")
-    return model, tokenizer
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """A floating-point type by its name.
-
-    Raises:
-        ConfigError: torch has no such type.
-    """
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ConfigError(f"model.dtype={name} is none of float32, bfloat16, float16")
-    return found
+    return model.eval(), tokenizer
 
 
 @torch.no_grad()

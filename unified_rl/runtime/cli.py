@@ -32,6 +32,7 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -107,9 +108,17 @@ def run(main: Main, config_name: str, description: str) -> int:
 
 
 def register_resolvers() -> None:
-    """Makes `${either:a,b}` and `${shorten:text}` known to OmegaConf; harmless when repeated."""
+    """Makes our resolvers known to OmegaConf; harmless when repeated."""
     OmegaConf.register_new_resolver("either", either, replace=True)
     OmegaConf.register_new_resolver("shorten", shorten, replace=True)
+    OmegaConf.register_new_resolver("choice", choice, replace=True)
+
+
+def choice(group: str) -> str:
+    """The option that was chosen of a config group; "default" outside of a run of Hydra."""
+    if not HydraConfig.initialized():
+        return "default"
+    return HydraConfig.get().runtime.choices.get(group) or "default"
 
 
 def either(first: Any, second: Any) -> Any:

@@ -1,21 +1,30 @@
 """Publishes a checkpoint as an asset with its model card: command, seed, time, scores."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file, save_file
 
 from unified_rl.models.checkpoint import write_folder
 
 ORIGIN = ("commit", "seed", "config_hash", "hardware", "versions")
 """What a published checkpoint says of its making; the rest holds paths of one machine."""
 
+CODEC = re.compile(r"(^|\.)(codec|vqmodel)\.")
+"""In names of image tokenizers, whose codes may turn on the last bit."""
+
 
 def publish(
     checkpoint: Path, asset: Path, command: str, evaluation: Mapping[str, Any], train_s: float
 ) -> None:
     """Copies a checkpoint folder and lays a `README.md` with its measured scores into it.
+
+    Matrices outside the image tokenizer are stored in float16, which halves the file; policies
+    load them in float32 again.
 
     Args:
         checkpoint: what to publish.
@@ -27,7 +36,9 @@ def publish(
 
     def write(folder: Path) -> None:
         for path in checkpoint.iterdir():
-            if path.name != "provenance.json":
+            if path.suffix == ".safetensors":
+                _store_small(path, folder / path.name)
+            elif path.name != "provenance.json":
                 shutil.copy2(path, folder / path.name)
         (folder / "README.md").write_text(_card(asset.name, command, evaluation, train_s))
         origin = {key: evaluation["provenance"][key] for key in ORIGIN}
@@ -35,6 +46,14 @@ def publish(
         (folder / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
 
     write_folder(asset, write)
+
+
+def _store_small(path: Path, target: Path) -> None:
+    tensors = {
+        name: tensor.half() if tensor.ndim >= 2 and not CODEC.search(name) else tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, target, metadata={"format": "pt"})
 
 
 def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float) -> str:
@@ -62,6 +81,7 @@ def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float
             f"- {train_s / 60:.0f} minutes on {hardware['threads']} thread(s) of "
             f"{hardware['processor']}",
             f"- torch {versions['torch']}, transformers {versions['transformers']}",
+            "- stored in float16 outside the image tokenizer; scored before it was rounded",
             "- trained on pictures that the micro-world draws itself; no outside data",
             "",
             "Held-out prompts, strict scoring by the pixel verifier, 95% intervals:",

@@ -44,6 +44,7 @@ class JanusPolicy(NextPositionPolicy):
                 image_positions=codec.num_patches**2,
                 code_depth=1,
                 codebook_size=codec.num_embeddings,
+                image_fit="pad",
             ),
         )
         self.janus = model
@@ -77,6 +78,11 @@ class JanusPolicy(NextPositionPolicy):
             "vision": (model.vision_model,),
             "codec": (self.codec,),
         }
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the language model was built for."""
+        return self.janus.config.text_config.max_position_embeddings
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., width)."""
@@ -177,3 +183,9 @@ class JanusPolicy(NextPositionPolicy):
         self.janus.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
+
+    def export(self, original: Path, destination: Path) -> None:
+        """Writes the authors' layout; see `UnifiedPolicy`."""
+        from unified_rl.models.janus import official  # which makes policies itself
+
+        official.export(self.janus, original, destination)

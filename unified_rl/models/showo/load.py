@@ -10,8 +10,9 @@ from unified_rl.core.errors import ConfigError
 from unified_rl.models.showo.codec import LfqCodecConfig
 from unified_rl.models.showo.model import ShowoConfig, ShowoModel
 from unified_rl.models.showo.policy import ShowoPolicy
-from unified_rl.models.standard import read_standard, spread, torch_dtype
+from unified_rl.models.standard import read_standard, spread
 from unified_rl.models.template import Template
+from unified_rl.models.weights import float_dtype
 from unified_rl.models.words import word_tokenizer
 
 
@@ -60,6 +61,6 @@ def showo(
         **architecture["text"],
     )
     config = ShowoConfig(text_config=text, codec_config=vars(codec), attn_implementation="sdpa")
-    model = ShowoModel(config).to(torch_dtype(dtype))
+    model = ShowoModel(config).to(float_dtype(dtype))
     spread([model.language_model], model.get_input_embeddings(), initial_std)
     return ShowoPolicy(model, tokenizer, template)

@@ -37,6 +37,7 @@ class ShowoConfig(PreTrainedConfig):
 class ShowoModel(PreTrainedModel):
     """Holds both halves; `ShowoPolicy` says how they work together."""
 
+    config: ShowoConfig
     config_class = ShowoConfig
     _supports_sdpa = True
     supports_gradient_checkpointing = True

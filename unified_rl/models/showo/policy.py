@@ -161,3 +161,9 @@ class ShowoPolicy(MaskPredictPolicy):
         self.showo.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
+
+    def export(self, original: Path, destination: Path) -> None:
+        """Writes the authors' layout; see `UnifiedPolicy`."""
+        from unified_rl.models.showo import official  # which makes policies itself
+
+        official.export(self.showo, original, destination)

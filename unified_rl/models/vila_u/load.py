@@ -7,10 +7,11 @@ from typing import Any
 from transformers import LlamaConfig, SiglipVisionConfig
 
 from unified_rl.core.errors import ConfigError
-from unified_rl.models.standard import read_standard, spread, torch_dtype
+from unified_rl.models.standard import read_standard, spread
 from unified_rl.models.template import Template
 from unified_rl.models.vila_u.model import VilaUConfig, VilaUModel
 from unified_rl.models.vila_u.policy import VilaUPolicy
+from unified_rl.models.weights import float_dtype
 from unified_rl.models.words import word_tokenizer
 
 
@@ -74,4 +75,4 @@ def vila_u(
         )
     parts = [model.language_model, model.projector, model.depth_transformer]
     spread(parts, model.get_input_embeddings(), initial_std)
-    return VilaUPolicy(model.to(torch_dtype(dtype)), tokenizer, template)
+    return VilaUPolicy(model.to(float_dtype(dtype)), tokenizer, template)

@@ -46,6 +46,7 @@ class VilaUConfig(PreTrainedConfig):
 class VilaUModel(PreTrainedModel):
     """Holds the parts; `VilaUPolicy` says how they work together."""
 
+    config: VilaUConfig
     config_class = VilaUConfig
     _supports_sdpa = True
     supports_gradient_checkpointing = True

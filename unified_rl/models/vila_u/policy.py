@@ -181,3 +181,9 @@ class VilaUPolicy(NextPositionPolicy):
         self.vila_u.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
+
+    def export(self, original: Path, destination: Path) -> None:
+        """Writes the authors' layout; see `UnifiedPolicy`."""
+        from unified_rl.models.vila_u import official  # which makes policies itself
+
+        official.export(self.vila_u, original, destination)
