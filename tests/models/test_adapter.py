@@ -140,10 +140,9 @@ def module_names(policy):
 
 
 def test_the_root_is_the_librarys_model():
-    policy = build("janus")
-    assert root_of(policy) is policy.janus
-    toy = build("residual_depth")
-    assert root_of(toy) is toy
+    for family in ("janus", "showo", "vila_u"):
+        policy = build(family)
+        assert root_of(policy) is getattr(policy, family)
 
 
 def test_fresh_lora_changes_nothing(scores):
@@ -187,7 +186,7 @@ def test_no_targets_are_refused():
         adapt(build("janus"), Adapter("lora", target_modules=[]))
 
 
-@pytest.mark.parametrize(("family", "names"), [("janus", []), ("mask_predict", ["aligners"])])
+@pytest.mark.parametrize(("family", "names"), [("janus", []), ("showo", ["aligners"])])
 def test_nothing_to_train_is_refused(family, names):
     with pytest.raises(
         ConfigError, match="leaves nothing to train; this policy has language_model"

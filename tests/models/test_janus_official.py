@@ -255,6 +255,56 @@ def test_a_trained_model_is_exported_with_its_function(folder, tmp_path):
     assert all(torch.equal(t, again[n]) for n, t in policy.janus.state_dict().items())
 
 
+def test_an_original_of_the_library_is_not_exported_to(policy, tmp_path):
+    policy.save(tmp_path)
+    with pytest.raises(CheckpointError, match="'janus', not 'multi_modality'"):
+        export(policy.janus, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# -- depths of the aligners ------------------------------------------------------------------------
+
+
+def of_depth(depth, gen_depth):
+    """Settings and shapes; the linear layers of an aligner have even numbers."""
+    settings = copy.deepcopy(SETTINGS)
+    shapes = official_shapes()
+    for name, count in (("aligner", depth), ("gen_aligner", gen_depth)):
+        settings[f"{name}_config"]["params"]["depth"] = count
+        shapes = {n: s for n, s in shapes.items() if not n.startswith(f"{name}.layers.2.")}
+        for layer in range(1, count):
+            shapes |= {f"{name}.layers.{2 * layer}.weight": (48, 48)}
+            shapes |= {f"{name}.layers.{2 * layer}.bias": (48,)}
+    return settings, shapes
+
+
+@pytest.mark.parametrize("depths", [(1, 1), (3, 2), (2, 4)])
+@torch.no_grad()
+def test_aligners_of_any_depth_are_read_and_written(tmp_path, depths):
+    settings, shapes = of_depth(*depths)
+    state = random_state(shapes)
+    original = write_official(tmp_path / "original", state, settings=settings)
+    model = load(original).janus
+    inputs = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    expected = inputs
+    for layer in range(depths[0]):  # a GELU between the linear layers, none at the end
+        expected = torch.nn.functional.gelu(expected) if layer else expected
+        root = f"aligner.layers.{2 * layer}"
+        expected = expected @ state[f"{root}.weight"].T + state[f"{root}.bias"]
+    torch.testing.assert_close(model.model.aligner(inputs), expected, rtol=1e-5, atol=1e-5)
+    assert len(model.model.generation_aligner.hidden_layers) == depths[1] - 1
+    export(model, original, tmp_path / "out")
+    weights = FolderWeights(tmp_path / "out")
+    assert set(weights.names()) == set(state)
+    assert all(torch.equal(weights.read(name), tensor) for name, tensor in state.items())
+
+
+def test_an_aligner_that_is_deeper_than_told_is_refused(tmp_path):
+    _, shapes = of_depth(3, 2)
+    write_official(tmp_path, random_state(shapes))
+    refused(tmp_path, "2 unknown (aligner.layers.4.bias, aligner.layers.4.weight)")
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -363,6 +413,10 @@ def test_a_model_of_the_same_type_that_cannot_draw_is_refused(tmp_path, state):
         ("gen_head", "params.image_token_embed", 40, ("image_token_embed=40", "hidden_size=48")),
         ("aligner", "params.n_embed", 64, ("n_embed=64", "hidden_size=48")),
         ("vision", "params.select_layer", -2, ("select_layer=-2", "only -1")),
+        ("aligner", "params.depth", 9, ("aligner_config.params.depth=9", "from 1 to 8")),
+        ("gen_aligner", "params.depth", "2", ("gen_aligner_config.params.depth='2'",)),
+        ("aligner", "params.projector_type", "linear", ("projector_type='linear'", "'mlp_gelu'")),
+        ("vision", "params.image_size", 28, ("patch_size=8", "image_size=28")),
     ],
 )
 def test_architectures_that_the_library_lacks_are_refused(
@@ -370,6 +424,26 @@ def test_architectures_that_the_library_lacks_are_refused(
 ):
     write_official(tmp_path, state, settings=changed(**{part: (path, value)}))
     refused(tmp_path, *words)
+
+
+def test_a_codec_of_another_grid_is_refused(state, tmp_path):
+    # 3 levels halve twice, so 24 px make 6 x 6 codes where patches of 8 px make 3 x 3
+    codec = {**ARCHITECTURE["codec"], "channel_multiplier": [1, 1, 2]}
+    write_official(tmp_path, state)
+    words = ("reduces by 4", "length 3", "patch_size=8", "the same grid")
+    refused(tmp_path, *words, architecture={**ARCHITECTURE, "codec": codec})
+    load(tmp_path).save(tmp_path / "standard")
+    path = tmp_path / "standard" / "config.json"
+    settings = json.loads(path.read_text())
+    settings["vq_config"]["channel_multiplier"] = [1, 1, 2]
+    path.write_text(json.dumps(settings))
+    refused(tmp_path / "standard", *words)
+
+
+def test_a_folder_without_a_tokenizer_names_the_file(state, tmp_path):
+    write_official(tmp_path, state)
+    (tmp_path / "tokenizer.json").unlink()
+    refused(tmp_path, "tokenizer.json is missing", "copy it")
 
 
 def test_unknown_names_of_sizes_are_refused(folder):

@@ -32,7 +32,7 @@ def test_the_run_reports_finite_metrics(make, family):
 
 
 def test_the_same_seed_trains_the_same_weights(make):
-    one, other = make("residual_depth"), make("residual_depth")
+    one, other = make("vila_u"), make("vila_u")
     run(one), run(other)
     assert all(map(torch.equal, weights(one.policy).values(), weights(other.policy).values()))
 

@@ -20,7 +20,7 @@ def test_metrics_add_up(family):
 
 
 def test_only_what_draws_is_hidden():
-    stage = sft("residual_depth", condition_dropout=1.0)
+    stage = sft("vila_u", condition_dropout=1.0)
     batch = [*stories(1), *drawings(2), *questions(1)]
     hidden = stage._hidden_prompts(batch, torch.Generator())
     assert hidden.tolist() == [True, True, True, False]
@@ -33,4 +33,4 @@ def test_condition_dropout_changes_the_gradient(family):
 
 def test_a_share_above_one_is_refused():
     with pytest.raises(ConfigError, match="1.5"):
-        sft("residual_depth", condition_dropout=1.5)
+        sft("vila_u", condition_dropout=1.5)

@@ -28,6 +28,8 @@ BEHAVIOURS = {
     "conditional_truncated": replace(PLAIN, guidance_scale=3.0, logprob="conditional", image=_CUT),
     "greedy": GREEDY,
     "greedy_guided": replace(GREEDY, guidance_scale=3.0),
+    "some_steps": replace(PLAIN, replayed_step_count=2),
+    "some_steps_guided": replace(PLAIN, replayed_step_count=1, guidance_scale=3.0, image=_CUT),
     "frozen_masks": replace(PLAIN, mask_likelihood="frozen"),
     "frozen_masks_guided": replace(PLAIN, mask_likelihood="frozen", guidance_scale=3.0, image=_CUT),
 }
@@ -48,12 +50,15 @@ def sampled(
 @functools.cache
 def told(policy: UnifiedPolicy, behaviour: Behaviour = PLAIN) -> Trajectory:
     """One row: text of 3 tokens or more, an image, text of 3 tokens or more, and maybe more."""
-    trajectory, _ = policy.sample(stories(128), behaviour, seeded())
-    text = trajectory.tape["kind"] == Kind.TEXT
-    lengths = torch.stack([(text & (trajectory.segment == s)).sum(1) for s in (0, 1, 2)], 1)
-    has_image = (trajectory.tape["kind"] == Kind.CODE).any(1)
-    suited = has_image & (lengths[:, 0] >= 3) & (lengths[:, 2] >= 3)
-    return trim(trajectory.select(suited.nonzero()[0]))
+    for seed in range(16):
+        trajectory, _ = policy.sample(stories(16), behaviour, seeded(seed))
+        text = trajectory.tape["kind"] == Kind.TEXT
+        lengths = torch.stack([(text & (trajectory.segment == s)).sum(1) for s in (0, 1, 2)], 1)
+        has_image = (trajectory.tape["kind"] == Kind.CODE).any(1)
+        suited = has_image & (lengths[:, 0] >= 3) & (lengths[:, 2] >= 3)
+        if bool(suited.any()):
+            return trim(trajectory.select(suited.nonzero()[0]))
+    raise AssertionError("no such row in 256")
 
 
 def trim(trajectory: Trajectory) -> Trajectory:

@@ -50,6 +50,8 @@ class Behaviour:
             what to reveal; it decays over the steps.
         mask_likelihood: "steps" scores a code at the step that revealed it; "frozen" scores it
             under masks drawn once, after the image, and kept in the trajectory.
+        replayed_step_count: "steps" scores the codes of this many steps of each image, chosen at
+            random when it is finished; the others are no actions. 0 scores all.
         frozen_step_count: number of nested masks of "frozen".
         max_text_tokens: limit of one text segment.
         max_image_count: limit of images in one completion.
@@ -64,6 +66,7 @@ class Behaviour:
     mask_schedule: Literal["cosine", "linear", "pow", "sigmoid"] = "cosine"
     mask_noise: float = 1.0
     mask_likelihood: Literal["steps", "frozen"] = "steps"
+    replayed_step_count: int = 0
     frozen_step_count: int = 2
     max_text_tokens: int = 32
     max_image_count: int = 4
@@ -79,6 +82,10 @@ class Behaviour:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}")
+        if self.replayed_step_count < 0:
+            raise ValueError(
+                f"replayed_step_count={self.replayed_step_count} is negative; 0 scores every step"
+            )
         if self.mask_noise < 0:
             raise ValueError(f"mask_noise={self.mask_noise} is negative; 0 adds no noise")
         counts = ("image_step_count", "frozen_step_count", "max_text_tokens", "max_image_count")
@@ -90,6 +97,11 @@ class Behaviour:
     def guided(self) -> bool:
         """Whether drawing an image needs the unconditional twin of each row."""
         return self.guidance_scale != 1
+
+    @property
+    def replays_some_steps(self) -> bool:
+        """Whether only some steps of a mask-predicting family's image are actions."""
+        return self.mask_likelihood == "steps" and self.replayed_step_count > 0
 
     @property
     def replays_guided(self) -> bool:

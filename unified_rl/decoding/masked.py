@@ -5,6 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from unified_rl.core.errors import nearest
+
+SCHEDULES = ("cosine", "linear", "pow", "sigmoid")
+"""What `masked_share` knows."""
 GIVEN = -1
 """Reveal step of a code that was there from the start."""
 
@@ -16,8 +20,11 @@ def masked_share(method: str, progress: Tensor) -> Tensor:
         [-3, 3] as in MUSE's open code.
 
     Args:
-        method: "cosine", "linear", "pow" or "sigmoid".
+        method: one of `SCHEDULES`.
         progress: share of the steps that are done, or of noise in training, in [0, 1].
+
+    Raises:
+        ValueError: no such schedule.
     """
     progress = progress.float()
     if method == "cosine":
@@ -29,7 +36,7 @@ def masked_share(method: str, progress: Tensor) -> Tensor:
     if method == "sigmoid":
         low, high = torch.tensor(-3.0).sigmoid(), torch.tensor(3.0).sigmoid()
         return ((high - (progress * 6 - 3).sigmoid()) / (high - low)).clamp(1e-6, 1.0)
-    raise ValueError(f"mask schedule {method!r} is not cosine, linear, pow or sigmoid")
+    raise ValueError(f"mask schedule {method!r} is unknown; {nearest(method, SCHEDULES)}")
 
 
 def masked_counts(method: str, positions: int, step_count: int) -> list[int]:
@@ -64,8 +71,8 @@ def masked_again(
 ) -> Tensor:
     """(B, N) bool: which of the proposed codes are masked again, the least confident ones.
 
-    Confidence is the log-probability of a proposal plus Gumbel noise. At least one code is
-    uncovered and at least one masked again, whatever the schedule says.
+    Confidence is the log-probability of a proposal plus Gumbel noise. At least one code is masked
+    again, and at least one uncovered unless it was the only one, whatever the schedule says.
 
     Source: MaskGIT (arXiv 2202.04200), section 3.2.
 
@@ -84,19 +91,18 @@ def masked_again(
     return confidence < border
 
 
-def training_mask(method: str, noise: Tensor, scores: Tensor, least_share: float = 0.0) -> Tensor:
+def training_mask(method: str, noise: Tensor, scores: Tensor) -> Tensor:
     """(n, N) bool: which codes of each image are masked for training, at least one.
 
-    Source: MaskGIT (arXiv 2202.04200), section 3.1, rounded half to even as torch does.
+    Source: MaskGIT (arXiv 2202.04200), section 3.1, rounded half to even as torch does. Show-o's
+        code can raise the share to a floor, which its own training configurations leave at 0.
 
     Args:
         method: see `masked_share`.
         noise: (n,) in [0, 1), one draw an image.
         scores: (n, N), whose ranks order the positions.
-        least_share: masked at least.
     """
-    share = masked_share(method, noise).clamp_min(least_share)
-    counts = (scores.shape[1] * share).round().clamp_min(1)
+    counts = (scores.shape[1] * masked_share(method, noise)).round().clamp_min(1)
     return scores.argsort(dim=-1) < counts[:, None]
 
 

@@ -122,6 +122,7 @@ class Session:
         rows: Tensor,
         segment: Tensor,
         logprobs: Tensor | None = None,
+        scored: Tensor | None = None,
     ) -> None:
         """Appends columns and reads them.
 
@@ -132,6 +133,7 @@ class Session:
             segment: (B,) int64, the modality step that the columns belong to.
             logprobs: (B, n, D) of chosen tokens; None for forced ones. Where there are codes among
                 the columns, they are what was chosen.
+            scored: (B, n) bool, which of the chosen columns are actions; None for all.
         """
         span = self._place(ids, kind, rows, segment)
         if logprobs is not None:
@@ -139,6 +141,8 @@ class Session:
             chosen = is_code if bool(is_code.any()) else torch.ones_like(is_code)
             depth = is_code[:, None] | (torch.arange(self.depth, device=kind.device) == 0)
             taken = rows[:, None, None] & (chosen[:, None] & depth)
+            if scored is not None:
+                taken = taken & scored[..., None]
             self.logprobs[:, span] = torch.where(taken, logprobs, 0.0)
             self.action_mask[:, span] = taken
         hidden = self._run(ids.shape[1])

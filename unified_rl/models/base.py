@@ -136,12 +136,21 @@ class UnifiedPolicy(nn.Module):
         """Greatest number of columns of one row; None where the family has no limit."""
         return None
 
+    @property
+    def shown_positions(self) -> int:
+        """Columns of an image that a prompt shows; by default those of a drawn one."""
+        return self.image_positions
+
     def visibility(self, kind: Tensor, segment: Tensor, start: int) -> Tensor:
         """(B, C - start, C) bool: what the columns from `start` on may look at.
 
         Causal unless the family says otherwise. `kind` and `segment` are (B, C).
         """
         return causal_visibility(kind, start)
+
+    def fit_prompt(self, columns: Columns, task: Task) -> Columns:
+        """The prompt as the family cuts it; whole, unless the family says otherwise."""
+        return columns
 
     def choose_targets(
         self, tape: Tape, generator: torch.Generator
@@ -212,7 +221,7 @@ class UnifiedPolicy(nn.Module):
         """(B, M, 3, H, W) -> (B, M * positions, width)."""
         batch, count = pixels.shape[:2]
         return self.embed_pixels(pixels.flatten(0, 1)).reshape(
-            batch, count * self.image_positions, -1
+            batch, count * self.shown_positions, -1
         )
 
     def embed(self, ids: Tensor, kind: Tensor, features: Tensor | None) -> Tensor:
@@ -299,19 +308,23 @@ class UnifiedPolicy(nn.Module):
 
     def _prompt_columns(self, sample: Sample) -> Columns:
         columns = self._lay_out(self.template.pieces(sample.task, sample.prompt))
+        columns = self.fit_prompt(columns, sample.task)
         if self.template.unconditional is not None:
             columns.twin(self._lay_out(self.template.twin_pieces()))
         return columns
 
     def _lay_out(self, pieces: Sequence[Words | Start | Shown]) -> Columns:
-        columns = Columns(self.capabilities.code_depth)
-        for piece in pieces:
-            if isinstance(piece, Words):
+        columns, border = Columns(self.capabilities.code_depth), self.template.end_of_image
+        for index, piece in enumerate(pieces):
+            if isinstance(piece, Words) and index and isinstance(pieces[index - 1], Shown):
+                # read with the border, as a tokenizer may mark where a text of its own begins
+                columns.text(self.tokenize(border + piece.text)[1:])
+            elif isinstance(piece, Words):
                 columns.text(self.tokenize(piece.text))
             elif isinstance(piece, Start):
                 columns.text([self.start_id])
             else:
-                columns.text([self.begin_of_image_id]).shown_image(self.image_positions)
+                columns.text([self.begin_of_image_id]).shown_image(self.shown_positions)
                 columns.text([self.end_of_image_id])
         return columns
 

@@ -125,13 +125,17 @@ class KeyMap:
         family: whose checkpoints these are, for messages.
         entries: rules and ignored names.
         head: official name of an output head of its own, which a tied checkpoint would lack.
-        part: what the names of all our parameters that it fills start with.
+        parts: what the names of all our parameters that it fills start with.
     """
 
     def __init__(
-        self, family: str, entries: Sequence[Rule | Ignored], head: str = "", part: str = ""
+        self,
+        family: str,
+        entries: Sequence[Rule | Ignored],
+        head: str = "",
+        parts: tuple[str, ...] = ("",),
     ) -> None:
-        self.family, self.head, self.part = family, head, part
+        self.family, self.head, self.parts = family, head, parts
         self._entries = [(re.compile(entry.pattern), entry) for entry in entries]
 
     def find(self, name: str) -> tuple[Rule | Ignored | None, tuple[str, ...]]:
@@ -228,7 +232,7 @@ def export(
     if destination.resolve() == original.resolve():
         raise CheckpointError(f"{destination} is the original itself; export to another folder")
     sources = {part: FolderWeights(original / part) for part in parts}
-    begins = tuple(key_map.part for key_map in parts.values())
+    begins = tuple(begin for key_map in parts.values() for begin in key_map.parts)
     slots = {name: slot for name, slot in _slots(model).items() if name.startswith(begins)}
     _check_names(slots, [Source(sources[part], parts[part]) for part in parts])
 

@@ -65,10 +65,14 @@ class MaskPredictPolicy(UnifiedPolicy):
         seen = causal_visibility(kind, start)
         if kind.shape[1] - start == 1:
             return seen
+        shown = self.seen_by_all(kind)[:, None, :]
+        return seen | shown | image_visibility(kind, segment, start)
+
+    def seen_by_all(self, kind: Tensor) -> Tensor:
+        """(B, C) bool: columns that those before them see too: up to the last image shown."""
         columns = torch.arange(kind.shape[1], device=kind.device)
-        shown = torch.where(kind == Kind.PIXEL, columns + 1, -1).amax(1)  # its end-of-image token
-        prefix = (columns <= shown[:, None]) & (kind != Kind.PAD)
-        return seen | prefix[:, None, :] | image_visibility(kind, segment, start)
+        last = torch.where(kind == Kind.PIXEL, columns + 1, -1).amax(1)  # its end-of-image token
+        return (columns <= last[:, None]) & (kind != Kind.PAD)
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -82,7 +86,7 @@ class MaskPredictPolicy(UnifiedPolicy):
         left = masked_counts(behaviour.mask_schedule, self.image_positions, step_count)
         noise = noise_temperatures(behaviour.mask_noise, step_count)
         for step in range(step_count):
-            states = self._peek(session, codes, rows, segment)
+            states = self.image_states(session, codes, rows, segment)
             log_probs = self.code_log_probs(*states, behaviour)
             drawn, _ = draw(log_probs.flatten(0, 1), session.generator)
             proposal = drawn.view(shape)
@@ -101,14 +105,17 @@ class MaskPredictPolicy(UnifiedPolicy):
             reveal = nested_masks(order, behaviour.frozen_step_count)
             for step in range(behaviour.frozen_step_count):
                 hidden = torch.where(reveal >= step, self.mask_code, codes)
-                states = self._peek(session, hidden, rows, segment)
+                states = self.image_states(session, hidden, rows, segment)
                 scores = self._scores(states, codes, supports, behaviour)
                 logprobs = torch.where(reveal == step, scores, logprobs)
         session.record("reveal", functional.pad(reveal, (1, 1), value=GIVEN))
         if behaviour.image.truncates:
             session.record("image_support", functional.pad(supports, (0, 0, 1, 1)))
+        scored = _sample_steps(reveal, session) if behaviour.replays_some_steps else reveal >= 0
         padded = functional.pad(logprobs, (1, 1))[..., None]
-        session.push(*self._block(codes), rows, segment, padded)
+        session.push(
+            *self._block(codes), rows, segment, padded, functional.pad(scored, (1, 1), value=False)
+        )
 
     def _block(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) codes between their borders: ids (B, N + 2, 1) and kinds (N + 2,)."""
@@ -118,10 +125,13 @@ class MaskPredictPolicy(UnifiedPolicy):
         kind[0] = kind[-1] = int(Kind.TEXT)
         return ids[..., None], kind
 
-    def _peek(
+    def image_states(
         self, session: Session, codes: Tensor, rows: Tensor, segment: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, width) states of the codes, and those of the twins in a guided session."""
+        """(B, N, width) states of (B, N) codes, masked or not, and the twins' in a guided session.
+
+        The session keeps nothing of them.
+        """
         hidden = session.peek(*self._block(codes), rows, segment)[:, 1:-1]
         guided = session.behaviour.guided
         return hidden[: session.rows], hidden[session.rows :] if guided else None
@@ -193,12 +203,13 @@ class MaskPredictPolicy(UnifiedPolicy):
             is_code = (columns >= 0) & (offsets > 0) & (offsets <= self.image_positions)
             chosen = is_code & acting.gather(1, columns.clamp_min(0))
             ids = tape.ids.gather(1, columns.clamp_min(0)[..., None])
-            for index in range(int(reveal.max()) + 1):
-                masked = torch.where((is_code & (step >= index))[..., None], self.mask_code, ids)
-                copies.append(_Copy(columns, masked, chosen & (step == index)))
+            for index in _steps_of(step, chosen).unbind(1):
+                masked = is_code & (step >= index[:, None])
+                masked_ids = torch.where(masked[..., None], self.mask_code, ids)
+                copies.append(_Copy(columns, masked_ids, chosen & (step == index[:, None])))
         behind = torch.arange(tape.kind.shape[1], device=starts.device) > starts.amax(1)[:, None]
         follows = behind & acting & (tape.kind == Kind.TEXT)
-        if starts.shape[1] == 1 and not bool(follows.any()):
+        if copies and starts.shape[1] == 1 and not bool(follows.any()):
             # Nobody reads the finished image, so its own place serves the first copy.
             first, rows = copies[0], (starts[:, 0] >= 0).nonzero().flatten()
             ids = tape.ids.clone()
@@ -273,6 +284,26 @@ class _Copy(NamedTuple):
     ids: Tensor
     chosen: Tensor
     in_place: bool = False
+
+
+def _sample_steps(reveal: Tensor, session: Session) -> Tensor:
+    """(B, N) bool: the codes of some steps, chosen for each row."""
+    count = session.behaviour.image_step_count
+    shape, device = (len(reveal), count), reveal.device
+    order = torch.rand(shape, generator=session.generator, device=device).argsort(1)
+    taken = order < session.behaviour.replayed_step_count
+    return taken.gather(1, reveal.clamp_min(0)) & (reveal != GIVEN)
+
+
+def _steps_of(step: Tensor, chosen: Tensor) -> Tensor:
+    """(B, S) the steps with a chosen code, in order; behind them a step that nothing waits for."""
+    count = int(step.max()) + 1
+    taken = torch.zeros(len(step), count + 1, dtype=torch.bool, device=step.device)
+    taken.scatter_(1, torch.where(chosen, step, count), True)
+    indices = torch.arange(count, device=step.device).expand(len(step), count)
+    ordered = torch.where(taken[:, :count], indices, count).sort(1).values
+    most = int(taken[:, :count].sum(1).max())
+    return ordered[:, :most]
 
 
 def _of(log_probs: Tensor, codes: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.core.errors import CheckpointError, ConfigError, UserError
 from unified_rl.models.checkpoint import require_folder
 from unified_rl.models.janus import official
 from unified_rl.models.janus.policy import JanusPolicy
@@ -101,22 +101,11 @@ def _config(
     )
     width = text.hidden_size
     vision = JanusVisionConfig(projection_dim=width, **architecture["vision"])
-    if vision.image_size % vision.patch_size:
-        raise ConfigError(
-            f"model.architecture.vision: patch_size={vision.patch_size} does not divide "
-            f"image_size={vision.image_size}"
-        )
     vision.num_image_tokens = (vision.image_size // vision.patch_size) ** 2
     codec = JanusVQVAEConfig(
         projection_dim=width, image_token_embed_dim=width, **architecture["codec"]
     )
-    reduction = 2 ** (len(codec.channel_multiplier) - 1)
-    if reduction != vision.patch_size:
-        raise ConfigError(
-            f"model.architecture: the codec reduces by {reduction} (channel_multiplier of length "
-            f"{len(codec.channel_multiplier)}) but vision.patch_size={vision.patch_size}; "
-            "both must make the same grid"
-        )
+    _require_one_grid(vision, codec, "model.architecture")
     return JanusConfig(
         text_config=text,
         vision_config=vision,
@@ -142,22 +131,17 @@ def _from_folder(
             config, keys = official.janus_config(settings, architecture), official.KEY_MAP
         else:
             config, keys = _standard_config(folder), _STANDARD_KEYS
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        _require_one_grid(config.vision_config, config.vq_config, "config.json")
+        tokenizer = _tokenizer(folder, config.text_config.vocab_size)
         model = official.build(config, FolderWeights(folder), keys, dtype)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
     except Exception as error:  # whatever a broken file makes the libraries raise
-        kind = "" if isinstance(error, CheckpointError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         reason = str(error).splitlines()[0] if str(error) else "no message"
         raise CheckpointError(
             f"{folder}: not a readable Janus checkpoint ({kind}{reason})"
         ) from error
-    rows = config.text_config.vocab_size
-    if len(tokenizer) > rows:
-        raise CheckpointError(
-            f"{folder}: vocabulary mismatch: tokenizer.json has {len(tokenizer)} tokens, but "
-            f"config.json says vocab_size={rows}; use the tokenizer of this checkpoint"
-        )
     template = template or Template.load(folder) or _template_of(tokenizer)
     if official.START in tokenizer.get_vocab():
         _adopt_tokenizer(model, tokenizer, template)
@@ -172,6 +156,43 @@ def _standard_config(folder: Path) -> JanusConfig:
     )
     config.tie_word_embeddings = False  # the library's default, though no Janus has a tied head
     return config
+
+
+def _require_one_grid(vision: JanusVisionConfig, codec: JanusVQVAEConfig, place: str) -> None:
+    """Drawn and shown images have one size and one number of positions, and nothing says others.
+
+    Raises:
+        ConfigError: the codec's grid is not that of the vision encoder; begins with `place`.
+    """
+    if vision.image_size % vision.patch_size:
+        raise ConfigError(
+            f"{place}: patch_size={vision.patch_size} of the vision encoder does not divide its "
+            f"image_size={vision.image_size}"
+        )
+    reduction = 2 ** (len(codec.channel_multiplier) - 1)
+    if reduction != vision.patch_size:
+        raise ConfigError(
+            f"{place}: the codec reduces by {reduction} (channel_multiplier of length "
+            f"{len(codec.channel_multiplier)}) but patch_size={vision.patch_size} of the vision "
+            "encoder; both must make the same grid"
+        )
+
+
+def _tokenizer(folder: Path, rows: int) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer.
+
+    Raises:
+        CheckpointError: there is none, or it has more tokens than the head has rows.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError("tokenizer.json is missing; copy it from where the weights are from")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"vocabulary mismatch: tokenizer.json has {len(tokenizer)} tokens, but config.json "
+            f"says vocab_size={rows}; use the tokenizer of this checkpoint"
+        )
+    return tokenizer
 
 
 def _template_of(tokenizer: PreTrainedTokenizerBase) -> Template:

@@ -27,6 +27,7 @@ from unified_rl.models.key_map import (
     UnitRows,
     build_empty,
 )
+from unified_rl.models.settings import refuse_other_families
 from unified_rl.models.template import Template
 from unified_rl.models.weights import StateWeights, Weights
 
@@ -76,9 +77,22 @@ _SYSTEM = (
     "content that the user provides, and assist the user with a variety of tasks using natural "
     "language."
 )
+_PROJECTOR = "mlp_gelu"
+_DEEPEST = 8
+"""Most layers of an aligner; the published ones have two."""
 _BLOCK = r"vision_model\.vision_tower\.blocks\.(\d+)\."
 _LAYER = r"model.vision_model.encoder.layers.\1."
 _VOCABULARY = "language_config.vocab_size"
+
+
+def _aligner_rules(official: str, ours: str) -> list[Rule]:
+    """Linear layers have the even numbers, the activations between them the odd ones."""
+    first = Rule(rf"{official}\.layers\.0\.(\w+)", (rf"{ours}.fc1.\1",))
+    return [first] + [
+        Rule(rf"{official}\.layers\.{2 * layer}\.(\w+)", (rf"{ours}.hidden_layers.{layer - 1}.\1",))
+        for layer in range(1, _DEEPEST)
+    ]
+
 
 KEY_MAP = KeyMap(
     "Janus",
@@ -107,10 +121,8 @@ KEY_MAP = KeyMap(
             r"vision_model\.vision_tower\.attn_pool\..+",
             "pools all patches into one vector, which no part of Janus reads",
         ),
-        Rule(r"aligner\.layers\.0\.(\w+)", (r"model.aligner.fc1.\1",)),
-        Rule(r"aligner\.layers\.2\.(\w+)", (r"model.aligner.hidden_layers.0.\1",)),
-        Rule(r"gen_aligner\.layers\.0\.(\w+)", (r"model.generation_aligner.fc1.\1",)),
-        Rule(r"gen_aligner\.layers\.2\.(\w+)", (r"model.generation_aligner.hidden_layers.0.\1",)),
+        *_aligner_rules("aligner", "model.aligner"),
+        *_aligner_rules("gen_aligner", "model.generation_aligner"),
         Rule(
             r"gen_embed\.weight",
             ("model.generation_embeddings.weight",),
@@ -206,7 +218,7 @@ def janus_config(
         vision = JanusVisionConfig(
             image_size=params["vision"]["image_size"],
             projection_dim=width,
-            depth=params["aligner"]["depth"],
+            depth=_depth(params, "aligner"),
             **vision_sizes,
         )
         codec = JanusVQVAEConfig(
@@ -214,7 +226,7 @@ def janus_config(
             num_embeddings=params["gen_vision"]["image_token_size"],
             projection_dim=width,
             image_token_embed_dim=width,
-            num_hidden_layers=params["gen_aligner"]["depth"],
+            num_hidden_layers=_depth(params, "gen_aligner"),
             **_sizes(_CODEC_SIZES, settings["gen_vision_config"]["cls"], architecture, "codec"),
         )
     except (KeyError, TypeError) as error:
@@ -244,6 +256,22 @@ def _sizes(
             f"known; give its sizes in model.architecture.{part}"
         )
     return {**known.get(name, {}), **architecture.get(part, {})}
+
+
+def _depth(params: Mapping[str, Mapping[str, Any]], part: str) -> int:
+    """Number of linear layers of an aligner."""
+    kind, depth = params[part].get("projector_type", _PROJECTOR), params[part]["depth"]
+    if kind != _PROJECTOR:
+        raise CheckpointError(
+            f"config.json: {part}_config.params.projector_type={kind!r}, but only {_PROJECTOR!r} "
+            "is supported"
+        )
+    if not isinstance(depth, int) or not 1 <= depth <= _DEEPEST:
+        raise CheckpointError(
+            f"config.json: {part}_config.params.depth={depth!r} must be a whole number from 1 to "
+            f"{_DEEPEST}"
+        )
+    return depth
 
 
 def _require_width(params: Mapping[str, Mapping[str, Any]], width: int) -> None:
@@ -309,5 +337,9 @@ def export(model: JanusForConditionalGeneration, original: Path, destination: Pa
     """Writes a trained model for the authors' inference code; see `key_map.export`.
 
     A codebook that training left alone is written as it was, before its rows were normalised.
+
+    Raises:
+        CheckpointError: the original is of another family or layout, or does not fit the model.
     """
+    refuse_other_families(original, MODEL_TYPE)
     key_map.export(model, {".": KEY_MAP}, original, destination)

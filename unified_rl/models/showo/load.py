@@ -23,25 +23,30 @@ def showo(
     words: Sequence[str] = (),
     template: Template | None = None,
     dtype: str = "float32",
+    text_limit: int | None = None,
 ) -> ShowoPolicy:
     """A Show-o policy.
 
     Args:
         checkpoint: folder in the transformers layout; None starts from random weights.
-        architecture: keyword arguments of the `text` (Phi) and `codec` configurations; only read
-            without a checkpoint.
+        architecture: keyword arguments of the `text` (Phi) and `codec` configurations, and of the
+            `vision` (CLIP) one if images are to be shown through it; only read without a
+            checkpoint.
         initial_std: of random matrices outside the codec; only read without a checkpoint.
         words: vocabulary of the tokenizer; only read without a checkpoint.
         template: layout of a prompt; None takes the one saved in the folder, else the default.
         dtype: of the weights in memory, a name of torch's.
+        text_limit: see `ShowoConfig`; None takes the one saved in the folder, else none.
 
     Raises:
         CheckpointError: the folder is missing, truncated or not a Show-o model.
-        ConfigError: the sizes do not fit each other.
+        ConfigError: the sizes do not fit each other, or `text_limit` leaves no room for a word.
     """
     if checkpoint is not None:
         folder = Path(checkpoint)
         model, tokenizer = read_standard(ShowoModel, folder, dtype)
+        if text_limit is not None:
+            model.config.text_limit = text_limit
         return ShowoPolicy(model, tokenizer, template or Template.load(folder) or Template())
     if architecture is None:
         raise ConfigError("model.checkpoint is null, so model.architecture must give the sizes")
@@ -60,7 +65,14 @@ def showo(
         qk_layernorm=True,
         **architecture["text"],
     )
-    config = ShowoConfig(text_config=text, codec_config=vars(codec), attn_implementation="sdpa")
+    config = ShowoConfig(
+        text_config=text,
+        codec_config=vars(codec),
+        vision_config=architecture.get("vision"),
+        text_limit=text_limit,
+        attn_implementation="sdpa",
+    )
     model = ShowoModel(config).to(float_dtype(dtype))
-    spread([model.language_model], model.get_input_embeddings(), initial_std)
+    parts = (model.language_model, model.vision_model, model.projector)
+    spread(filter(None, parts), model.get_input_embeddings(), initial_std)
     return ShowoPolicy(model, tokenizer, template)

@@ -1,6 +1,6 @@
 """Show-o behind the policy protocol: one vocabulary for words and codes, images by masking."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -9,22 +9,29 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Capabilities
+from unified_rl.core.sample import Sample, Task
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.sampling import guide, log_distribution
+from unified_rl.decoding.tape import Columns, Kind
 from unified_rl.models.mask_predict import MaskPredictPolicy
+from unified_rl.models.showo import prompting
 from unified_rl.models.showo.codec_training import LfqObjective
 from unified_rl.models.showo.model import ShowoModel
 from unified_rl.models.template import Template
 
 
 class ShowoPolicy(MaskPredictPolicy):
-    """Sees an image as the very codes that it would draw it with.
+    """Sees an image as the very codes that it would draw it with, or through CLIP.
 
     Args:
         model: any size.
         tokenizer: knows every token of `template`; its length is the id of code 0.
         template: layout of a prompt.
+
+    Raises:
+        ConfigError: the model's `text_limit` leaves no room for a word.
     """
 
     def __init__(
@@ -37,7 +44,7 @@ class ShowoPolicy(MaskPredictPolicy):
             template,
             Capabilities(
                 likelihood="mask_predict",
-                shared_image_tokens=True,
+                shared_image_tokens=model.vision_model is None,
                 image_size=codec.image_size,
                 image_positions=(codec.image_size // codec.reduction) ** 2,
                 code_depth=1,
@@ -45,6 +52,12 @@ class ShowoPolicy(MaskPredictPolicy):
             ),
         )
         self.showo = model
+        self.text_limit = model.config.text_limit
+        if self.text_limit is not None and self.text_limit < 3:
+            raise ConfigError(
+                f"text_limit={self.text_limit} leaves no word between the start and end tokens, "
+                "which count; use at least 3, or null for no limit"
+            )
         self.code_offset = model.config.code_offset
         self.allowed_text[self.code_offset :] = False
         self.codec.requires_grad_(False).eval()
@@ -71,14 +84,51 @@ class ShowoPolicy(MaskPredictPolicy):
         return self.showo.config.text_config.max_position_embeddings
 
     def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
-        """Modules by the part they play; Show-o has no aligners and no vision encoder."""
+        """Modules by the part they play; only the variant with CLIP has an aligner and an eye."""
         phi = self.showo.language_model
+        seeing = {}
+        if self.showo.vision_model is not None:
+            seeing = {"aligners": (self.showo.projector,), "vision": (self.showo.vision_model,)}
         return {
+            **seeing,
             "language_model": (phi.model.layers, phi.model.final_layernorm),
             "heads": (phi.lm_head,),
             "embeddings": (phi.model.embed_tokens,),
             "codec": (self.codec,),
         }
+
+    @property
+    def shown_positions(self) -> int:
+        """Codes, or patches of CLIP."""
+        eye = self.showo.config.vision_config
+        if eye is None:
+            return self.image_positions
+        return (eye.image_size // eye.patch_size) ** 2
+
+    def seen_by_all(self, kind: Tensor) -> Tensor:
+        """(B, C) bool; of what CLIP shows, the image alone: no borders, no system prompt."""
+        return super().seen_by_all(kind) if self.showo.vision_model is None else kind == Kind.PIXEL
+
+    def fit_prompt(self, columns: Columns, task: Task) -> Columns:
+        """What an image is drawn from, cut to `text_limit`, where there is one.
+
+        The token that names the task does not count; a prompt that shows images, for which the
+        authors have no form, stays whole.
+        """
+        if self.text_limit is None or task != Task.TEXT_TO_IMAGE:
+            return columns
+        if prompting.behind_images(columns):
+            return columns
+        return prompting.cut(columns, 1 + self.text_limit)
+
+    def _target_columns(self, sample: Sample, codes: Iterator[list[list[int]]]) -> Columns:
+        columns = super()._target_columns(sample, codes)
+        if self.text_limit is not None and sample.task == Task.UNDERSTANDING:
+            return prompting.cut(columns, prompting.behind_images(columns) + self.text_limit)
+        if self.text_limit is not None and sample.task == Task.TEXT:  # as wide as a drawing
+            width = 1 + self.text_limit + self.image_positions + 2
+            return prompting.cut(columns, width, closing=0)
+        return columns
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., width)."""
@@ -89,8 +139,10 @@ class ShowoPolicy(MaskPredictPolicy):
         return self.embed_text(codes[..., 0] + self.code_offset)
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
-        """(n, 3, H, W) in [-1, 1] -> (n, positions, width)."""
-        return self.embed_codes(self.encode_images(pixels))
+        """(n, 3, H, W) in [-1, 1] -> (n, shown positions, width)."""
+        if self.showo.vision_model is None:
+            return self.embed_codes(self.encode_images(pixels))
+        return self.showo.projector(self.showo.vision_model(pixels))
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """(..., width) -> (..., V)."""

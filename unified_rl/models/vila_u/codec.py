@@ -10,7 +10,6 @@ from transformers import JanusVQVAEConfig, SiglipVisionConfig
 from transformers.models.janus.modeling_janus import (
     JanusVQVAEAttnBlock,
     JanusVQVAEConvUpsample,
-    JanusVQVAEMidBlock,
     JanusVQVAEResnetBlock,
 )
 from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
@@ -75,6 +74,7 @@ class RqCodec(nn.Module):
     def __init__(self, vision: SiglipVisionConfig, config: RqCodecConfig) -> None:
         super().__init__()
         self.config = config
+        self.image_size = vision.image_size
         self.encoder = FeatureTower(vision)
         self.quantizer = ResidualQuantizer(
             config.codebook_size, vision.hidden_size, config.depth, config.shared_codebook
@@ -83,7 +83,15 @@ class RqCodec(nn.Module):
         self.decoder = RqDecoder(config)
 
     def latents(self, pixels: Tensor) -> Tensor:
-        """(n, 3, H, W) in [-1, 1] -> (n, positions, C), row by row."""
+        """(n, 3, H, W) in [-1, 1] -> (n, positions, C), row by row.
+
+        Images of another size than the encoder's, as the decoder may make them, are stretched.
+        """
+        size = (self.image_size, self.image_size)
+        if pixels.shape[-2:] != size:
+            exact = pixels.float()  # no bfloat16 on all devices
+            stretched = functional.interpolate(exact, size=size, mode="bilinear", antialias=True)
+            pixels = stretched.to(pixels.dtype)
         return self.encoder(pixels)
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -97,7 +105,8 @@ class RqCodec(nn.Module):
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """(n, positions, C) of a square -> (n, 3, H, W) in about [-1, 1]."""
         side = isqrt(vectors.shape[1])
-        grid = vectors.transpose(1, 2).unflatten(2, (side, side))
+        # Contiguous, as published: convolutions in bfloat16 round by the layout of their input.
+        grid = vectors.transpose(1, 2).unflatten(2, (side, side)).contiguous()
         if self.config.decoder_grid is not None:
             grid = functional.interpolate(grid, size=self.config.decoder_grid, mode="bilinear")
         return self.decoder(self.post_quant_conv(grid))
@@ -165,22 +174,49 @@ class ResidualQuantizer(nn.Module):
         ]
         return torch.stack(rows, dim=-2)
 
+    def straight_through(self, latents: Tensor) -> Tensor:
+        """(..., C) -> (..., C): sums of the vectors of all depths, with the latents' gradient."""
+        # The difference is exactly 0, so that what is seen has the bits of what is drawn.
+        fixed = latents.detach()
+        return self.vectors(self.codes(fixed)).sum(-2) + (latents - fixed)
+
+    def distances(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """How far latents are from their codes, which a commitment loss is the mean of.
+
+        Source: RQ-VAE (arXiv 2203.01941), eq. 6.
+
+        Args:
+            latents: (..., C).
+            codes: (..., D).
+
+        Returns:
+            (...,): squared distance to the sum of the first d vectors, averaged over d and C.
+        """
+        partial = self.vectors(codes).cumsum(-2)  # (..., D, C)
+        return (latents[..., None, :] - partial.detach()).square().mean((-2, -1))
+
 
 class RqDecoder(nn.Module):
     """(n, latent_channels, h, w) -> (n, 3, H, W), with the names of the checkpoints."""
 
     def __init__(self, config: RqCodecConfig) -> None:
         super().__init__()
-        blocks, multipliers = JanusVQVAEConfig(), config.channel_multiplier
+        multipliers = config.channel_multiplier
         channels = config.base_channels * multipliers[-1]
         self.conv_in = nn.Conv2d(config.latent_channels, channels, 3, padding=1)
-        self.mid = JanusVQVAEMidBlock(blocks, channels)
+        self.mid = nn.ModuleDict(
+            {
+                "block_1": RqResnetBlock(channels, channels),
+                "attn_1": JanusVQVAEAttnBlock(channels),
+                "block_2": RqResnetBlock(channels, channels),
+            }
+        )
         levels: list[nn.ModuleDict] = []
         for index in reversed(range(len(multipliers))):
             width = config.base_channels * multipliers[index]
             level = nn.ModuleDict({"block": nn.ModuleList(), "attn": nn.ModuleList()})
             for _ in range(config.block_count + 1):
-                level["block"].append(JanusVQVAEResnetBlock(blocks, channels, width))
+                level["block"].append(RqResnetBlock(channels, width))
                 channels = width
                 if config.resolution // 2**index in config.attention_resolutions:
                     level["attn"].append(JanusVQVAEAttnBlock(channels))
@@ -193,7 +229,9 @@ class RqDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """See the class."""
-        hidden = self.mid(self.conv_in(latents))
+        hidden = self.conv_in(latents)
+        for block in self.mid.values():  # in the order above
+            hidden = block(hidden)
         for level in reversed(self.up):
             for index, block in enumerate(level["block"]):
                 hidden = block(hidden)
@@ -202,3 +240,19 @@ class RqDecoder(nn.Module):
             if "upsample" in level:
                 hidden = level["upsample"](hidden)
         return self.conv_out(functional.silu(self.norm_out(hidden)))
+
+
+class RqResnetBlock(JanusVQVAEResnetBlock):
+    """The library's block with a SiLU that rounds once, as published; in bfloat16 that is seen."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(JanusVQVAEConfig(), channels, out_channels)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, out_channels, h, w)."""
+        residual = hidden
+        hidden = self.conv1(functional.silu(self.norm1(hidden)))
+        hidden = self.conv2(functional.silu(self.norm2(hidden)))
+        if self.in_channels != self.out_channels:
+            residual = self.nin_shortcut(residual)
+        return residual + hidden

@@ -82,12 +82,10 @@ class RqObjective(nn.Module):
             foreground = is_foreground(kinds.patches, self.ground).any(-1)
             self._update(total.detach() / kinds.sizes[:, None], foreground)
         codes = self.codec.quantizer.codes(flat)  # (m, D)
-        partial = self.codec.quantizer.vectors(codes).cumsum(1)  # (m, D, C)
-        distance = (flat[:, None] - partial).square().mean((1, 2))
-        commitment = (kinds.weights * distance).sum()
+        commitment = (kinds.weights * self.codec.quantizer.distances(flat, codes)).sum()
         unit = functional.normalize(flat, dim=-1)
         nats = locality(unit, kinds.unit_means(unit), kinds, self.locality_temperature)
-        quantised = flat + (partial[:, -1] - flat).detach()
+        quantised = self.codec.quantizer.straight_through(flat)
         decoded = self.codec.decode_vectors(quantised.view(latents.shape))
         reconstruction = reconstruction_error(
             decoded, pixels, self.ground, self.foreground_weight, self.foreground_margin

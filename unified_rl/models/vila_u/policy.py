@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.sampling import draw, guide, log_distribution
@@ -30,6 +31,10 @@ class VilaUPolicy(NextPositionPolicy):
         self, model: VilaUModel, tokenizer: PreTrainedTokenizerBase, template: Template
     ) -> None:
         vision, codec = model.config.vision_config, model.codec.config
+        grid = vision.image_size // vision.patch_size
+        height, width = codec.decoder_grid or (grid, grid)
+        if height != width:
+            raise ConfigError(f"decoder_grid={codec.decoder_grid} must be a square, as images are")
         self._vocabulary = model.config.text_config.vocab_size
         super().__init__(
             tokenizer,
@@ -37,8 +42,8 @@ class VilaUPolicy(NextPositionPolicy):
             Capabilities(
                 likelihood="residual_depth",
                 shared_image_tokens=True,
-                image_size=vision.image_size,
-                image_positions=(vision.image_size // vision.patch_size) ** 2,
+                image_size=height * codec.enlargement,  # of what is drawn; what is seen is resized
+                image_positions=grid**2,
                 code_depth=codec.depth,
                 codebook_size=codec.codebook_size,
                 image_fit="stretch",
@@ -89,7 +94,8 @@ class VilaUPolicy(NextPositionPolicy):
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, positions, width)."""
-        return self.embed_codes(self.encode_images(pixels))
+        latents = self.codec.latents(pixels.to(self.vila_u.dtype))
+        return self.vila_u.projector(self.codec.quantizer.straight_through(latents))
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """(..., width) -> (..., V)."""
@@ -132,7 +138,7 @@ class VilaUPolicy(NextPositionPolicy):
         codes = torch.zeros(len(conditional), 0, dtype=torch.long, device=conditional.device)
         logprobs, supports = [], []
         for _ in range(self.capabilities.code_depth):
-            logits = self._logits(conditional, unconditional, codes, behaviour)[:, -1]
+            logits = self.code_logits(conditional, unconditional, codes, behaviour)[:, -1]
             log_probs = log_distribution(logits, behaviour.image)
             code, chosen = draw(log_probs, generator)
             codes = torch.cat([codes, code[:, None]], dim=1)
@@ -150,14 +156,24 @@ class VilaUPolicy(NextPositionPolicy):
         support: Tensor | None,
     ) -> Tensor:
         """(R, D), all depths in one pass; see `NextPositionPolicy`."""
-        logits = self._logits(conditional, unconditional, codes[:, :-1], behaviour)
+        logits = self.code_logits(conditional, unconditional, codes[:, :-1], behaviour)
         log_probs = log_distribution(logits, behaviour.image, support=support)
         return log_probs.gather(-1, codes[..., None]).squeeze(-1)
 
-    def _logits(
+    def code_logits(
         self, conditional: Tensor, unconditional: Tensor | None, codes: Tensor, behaviour: Behaviour
     ) -> Tensor:
-        """(R, d + 1, K) given the codes (R, d) of the first d depths."""
+        """Logits of the first d + 1 depths of a position, guided if there is a twin.
+
+        Args:
+            conditional: (R, width) states; `unconditional` those of the twins.
+            unconditional: see `conditional`.
+            codes: (R, d) of the first d depths; d may be 0.
+            behaviour: says how far to guide.
+
+        Returns:
+            (R, d + 1, K).
+        """
         if codes.shape[1]:
             vectors = self.codec.quantizer.vectors(codes)
         else:

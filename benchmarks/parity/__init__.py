@@ -1,0 +1,1 @@
+"""Our models against recorded tensors of the published ones."""
