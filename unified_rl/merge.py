@@ -5,7 +5,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.cli import run
 
 
@@ -18,13 +17,12 @@ def main(config: DictConfig) -> int:
     from hydra.utils import instantiate
 
     from unified_rl.models.adapter_folder import merged
-    from unified_rl.models.checkpoint import write_folder
+    from unified_rl.models.checkpoint import require_new, write_folder
     from unified_rl.runtime.quiet import quieten
 
     quieten()
     adapter, output = Path(config.checkpoint), Path(config.output)
-    if output.resolve() == adapter.resolve():
-        raise ConfigError(f"output={output} is the adapter itself; give another folder")
+    require_new(output, "output")
     policy = merged(instantiate(config.model, _convert_="all"), str(adapter), config.base)
     write_folder(output, policy.save, {"merged_from": str(adapter.resolve())})
     print(f"checkpoint: {output}")

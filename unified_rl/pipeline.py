@@ -9,6 +9,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.cli import run
 from unified_rl.runtime.output import settle_output
 
@@ -24,6 +25,7 @@ def main(config: DictConfig) -> int:
     from unified_rl.runtime.tables import print_scores
 
     quieten()
+    _require_start(config)
     root = settle_output(config)
     checkpoint = Path(config.start) if config.start else None
     records: dict[str, dict[str, Any]] = {}
@@ -48,6 +50,16 @@ def main(config: DictConfig) -> int:
 
         print(f"report:  {write_report(root)}")
     return 0
+
+
+def _require_start(config: DictConfig) -> None:
+    """Refuses a model without weights of its own where nothing says what to start from."""
+    composed = compose("evaluate", [f"model={config.choose.model}"])
+    if not config.start and OmegaConf.is_missing(composed.model, "checkpoint"):
+        raise ConfigError(
+            f"choose.model={config.choose.model} has no weights of its own; give start=FOLDER, a "
+            "checkpoint of it"
+        )
 
 
 def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None) -> Path:

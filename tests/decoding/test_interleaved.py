@@ -37,7 +37,11 @@ def decode(policy, scripts, starts_with_image=None, may_continue=None, **limits)
         return log_probs
 
     policy.text_log_distribution = scripted
-    prompt = stack([Columns(policy.capabilities.code_depth).text([1])] * count, torch.zeros(count, 0, 3, 24, 24), left=True)
+    prompt = stack(
+        [Columns(policy.capabilities.code_depth).text([1])] * count,
+        torch.zeros(count, 0, 3, 24, 24),
+        left=True,
+    )
     columns = columns_needed(policy, behaviour.max_text_tokens, behaviour.max_image_count)
     session = Session(policy, prompt, behaviour, torch.Generator().manual_seed(0), columns)
     no, yes = [False] * count, [True] * count

@@ -87,7 +87,7 @@ def test_a_merged_adapter_scores_the_same(warm, tmp_path, capsys):
 
 
 def test_an_adapter_is_not_merged_over_itself(warm):
-    with pytest.raises(ConfigError, match="is the adapter itself"):
+    with pytest.raises(CheckpointError, match="exists already"):
         merge.main(compose("merge", [f"checkpoint={warm}", f"output={warm}"]))
 
 

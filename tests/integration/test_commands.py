@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from unified_rl.runtime import cli
+from unified_rl.runtime.cli import register_resolvers
+from unified_rl.runtime.command_line import check_command_line, parse_arguments
 
 ROOT = Path(__file__).parents[2]
 TARGETS = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -36,8 +37,8 @@ def jobs(command):
 
 def check(entry, arguments):
     """Composes every job, as the entry points do before they start."""
-    cli.register_resolvers()
-    cli.check_command_line(ROOT / "conf", entry, cli._parse_arguments(arguments))
+    register_resolvers()
+    check_command_line(ROOT / "conf", entry, parse_arguments(arguments))
 
 
 @pytest.mark.parametrize("command", sorted({*COMMANDS, *YAML_HEADERS}))

@@ -10,7 +10,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Task
 from unified_rl.data.requests import request_of
-from unified_rl.runtime.asking import answer_length, ask, unknown_count
+from unified_rl.runtime.asking import ask, unknown_count
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +84,4 @@ def test_batch_that_is_too_large_for_the_gpu(policy, monkeypatch):
     ],
 )
 def test_longest_answer(policy, task, expected):
-    assert answer_length(policy, task, Behaviour(max_text_tokens=5, max_image_count=2)) == expected
+    assert policy.longest_answer(task, Behaviour(max_text_tokens=5, max_image_count=2)) == expected

@@ -1,5 +1,6 @@
 """Every mistake on a command line ends in one line on stderr and its exit code."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -29,7 +30,6 @@ iterations: 10
 name: toy
 devices: 1
 fast: false
-needed: ???
 tags: [a, b]
 hydra:
   run: {dir: outputs/run}
@@ -339,9 +339,55 @@ def test_full_error_variable_shows_the_traceback(start, monkeypatch):
     assert code == 2 and "Traceback" in err
 
 
-def test_value_that_is_missing(start):
-    code, _, err, _ = start(main=lambda cfg: cfg.needed)
-    assert (code, err) == (2, "error: needed has no value; give one with needed=...\n")
+@pytest.mark.parametrize("read", [lambda inner: inner.below.needed, lambda inner: inner.other])
+def test_value_that_turns_out_to_be_missing_later(start, read):
+    inner = OmegaConf.create({"below": {"needed": "???"}, "other": "${below.needed}"})
+    code, _, err, _ = start(main=lambda cfg: read(inner))
+    assert (code, err) == (2, "error: below.needed has no value; give one with below.needed=...\n")
+
+
+OPEN = "width: 8\ncheckpoint: ??? # a folder of weights, or of a run\nmore: [{size: '???'}]\n"
+
+
+@pytest.fixture
+def published(folder):
+    (folder / "conf/model/published.yaml").write_text(OPEN)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("arguments", [["model=published"], ["-m", "model=large,published"]])
+def test_values_that_must_be_given_are_named_with_what_they_are(start, arguments):
+    code, out, err, seen = start(*arguments, "++model.more=[]")
+    assert (code, out, seen) == (2, "", [])
+    assert err == (
+        "error: model.checkpoint has no value; give model.checkpoint=... "
+        "(conf/model/published.yaml: a folder of weights, or of a run)\n"
+    )
+
+
+@pytest.mark.usefixtures("published")
+def test_all_values_that_must_be_given_are_named(start):
+    assert start("model=published")[2].startswith(
+        "error: model.checkpoint and model.more.0.size have no value; give model.checkpoint=... "
+    )
+
+
+@pytest.mark.usefixtures("published")
+def test_a_value_without_a_file_is_named_too(start):
+    assert start("+needed=???")[2] == "error: needed has no value; give needed=...\n"
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("given", ["model.checkpoint=a", "+checkpoint=a"])
+def test_a_value_that_is_given_by_either_name_runs(start, given):
+    code, _, err, seen = start("model=published", "++model.more=[]", given)
+    assert (code, err, len(seen)) == (0, "", 1)
+
+
+@pytest.mark.usefixtures("published")
+def test_a_config_with_open_values_is_shown(start):
+    code, out, err, _ = start("--cfg", "job", "model=published")
+    assert (code, err) == (0, "") and "checkpoint: ???" in out
 
 
 def test_fault_of_the_program_shows_its_traceback(start):
@@ -367,6 +413,19 @@ def test_failed_job_of_a_sweep_does_not_stop_the_others(start):
     code, _, err, seen = start("-m", "seed=1,2", main=fail_once)
     assert (code, err) == (2, "error: no rows\n")
     assert [cfg["seed"] for cfg in seen] == [1, 2]
+
+
+def test_logging_is_left_as_it_was(start):
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    during = []
+
+    def record(cfg):
+        during.extend(handler.stream for handler in root.handlers)
+
+    assert start("hydra/job_logging=stdout", main=record)[0] == 0
+    assert during == [sys.stdout]
+    assert (root.handlers, root.level) == before
 
 
 def interrupt(cfg):

@@ -1,7 +1,7 @@
 """Image files of any mode and size, read within bounds, as the square pixels that a policy takes.
 
-Read: PNG, JPEG and WebP, up to `IMAGE_BYTES` and `IMAGE_PIXELS`; greys of 16 bits keep their upper
-eight; what is transparent becomes white; a photograph is turned as its EXIF says.
+Read: PNG, JPEG and WebP of one frame, up to `IMAGE_BYTES` and `IMAGE_PIXELS`; greys of 16 bits keep
+their upper eight; what is transparent becomes white; a photograph is turned as its EXIF says.
 """
 
 import warnings
@@ -38,8 +38,8 @@ def read_image(path: Path) -> PillowImage.Image:
     """An image file as RGB.
 
     Raises:
-        ImageError: no such file, of another format, too large, of a mode without a known range, or
-            damaged.
+        ImageError: no such file, of another format, animated, too large, of a mode without a known
+            range, or damaged.
     """
     check_header(path)
     try:
@@ -64,6 +64,8 @@ def check_header(path: Path) -> str:
             warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
             with PillowImage.open(path, formats=IMAGE_FORMATS) as image:
                 (width, height), mode = image.size, image.mode
+                # the further pictures in a camera's JPEG (MPO) are previews and other views of it
+                frame_count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -74,6 +76,8 @@ def check_header(path: Path) -> str:
         raise ImageError(f"is unreadable: {error}") from error
     if width * height > IMAGE_PIXELS:
         raise ImageError(f"of {width} x {height} is over {IMAGE_PIXELS} pixels; scale it down")
+    if frame_count > 1:
+        raise ImageError(f"is an animation of {frame_count} frames; save one of them")
     _check_mode(mode)
     return mode
 

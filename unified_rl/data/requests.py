@@ -262,7 +262,7 @@ def _shown(names: Sequence[str]) -> tuple[Path, ...]:
     """Images of the command line."""
     for name in names:
         try:
-            check_header(Path(name))
+            read_image(Path(name))  # few, so that damage shows before the weights are read
         except ImageError as error:
             raise DataError(f"image {name!r} {error}") from error
     return tuple(map(Path, names))

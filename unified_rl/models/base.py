@@ -164,8 +164,14 @@ class UnifiedPolicy(nn.Module):
     def sample(
         self, samples: Sequence[Sample], behaviour: Behaviour, generator: torch.Generator
     ) -> tuple[Trajectory, tuple[Completion, ...]]:
-        """Draws one completion for each sample; see `Policy.sample`."""
+        """Draws one completion for each sample; see `Policy.sample`.
+
+        Raises:
+            ConfigError: a prompt and its longest answer are longer than the context.
+        """
         rows = [self._prompt_columns(sample) for sample in samples]
+        for sample, row in zip(samples, rows, strict=True):
+            self._require_room(sample, len(row.ids), self.longest_answer(sample.task, behaviour))
         tape = self._tape(rows, self._shown_pixels(samples), left=True)
         tasks = [sample.task for sample in samples]
         images = behaviour.max_image_count if Task.INTERLEAVED in tasks else 1
@@ -189,9 +195,15 @@ class UnifiedPolicy(nn.Module):
         generator: torch.Generator,
         unconditional: Tensor | None = None,
     ) -> Trajectory:
-        """The gold targets as a trajectory; see `Policy.encode`."""
+        """The gold targets as a trajectory; see `Policy.encode`.
+
+        Raises:
+            ConfigError: a prompt and its target are longer than the context.
+        """
         codes = iter(self._target_codes(samples))
         rows = [self._target_columns(sample, codes) for sample in samples]
+        for sample, row in zip(samples, rows, strict=True):
+            self._require_room(sample, len(row.ids), 0)
         tape = self._tape(rows, self._shown_pixels(samples))
         if unconditional is not None and bool(unconditional.any()):
             tape = self._hide_text(tape, unconditional.to(self.device), samples)
@@ -202,6 +214,13 @@ class UnifiedPolicy(nn.Module):
         return Trajectory(
             TEACHER, logprobs, action_mask, modality, tape.segment, {**fields, **extra}
         )
+
+    def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
+        """Most tokens that an answer can take."""
+        if task == Task.TEXT_TO_IMAGE:
+            return self.image_positions + 2  # and its borders
+        images = behaviour.max_image_count if task == Task.INTERLEAVED else 0
+        return columns_needed(self, behaviour.max_text_tokens, images)
 
     # -- shared machinery ----------------------------------------------------------------------
 
@@ -355,6 +374,22 @@ class UnifiedPolicy(nn.Module):
             if interleaved and index == last:  # say nothing more after the last image
                 columns.text([self.end_of_text_id], index + 1, action=True)
         return columns
+
+    def _require_room(self, sample: Sample, tokens: int, answer_tokens: int) -> None:
+        """Positions beyond the context were never trained, and nothing else would say so."""
+        limit = self.context_length
+        if limit is None or tokens + answer_tokens <= limit:
+            return
+        if answer_tokens:
+            raise ConfigError(
+                f"sample {sample.id!r}: a prompt of {tokens} tokens with an answer of up to "
+                f"{answer_tokens} does not fit the model's context of {limit}; shorten the prompt, "
+                "or lower max_text_tokens or max_image_count of the behaviour"
+            )
+        raise ConfigError(
+            f"sample {sample.id!r} takes {tokens} tokens with its target, but the model's context "
+            f"is {limit}; shorten it or take it out of the data"
+        )
 
     def _check_target(self, sample: Sample) -> None:
         """Refuses a target that decoding could never have produced.

@@ -47,6 +47,22 @@ def require_folder(folder: Path, setting: str, model_type: str | None = None) ->
         raise CheckpointError(f"{setting}={folder} is of model_type {found!r}, not {model_type!r}")
 
 
+def require_new(folder: Path, setting: str) -> None:
+    """Refuses a folder that has something in it, which may be what is being read.
+
+    Args:
+        folder: what the user gave.
+        setting: the name of the setting that gave it, for the message.
+
+    Raises:
+        CheckpointError: it is a file, or not empty.
+    """
+    if any(folder.iterdir()) if folder.is_dir() else folder.exists():
+        raise CheckpointError(
+            f"{setting}={folder} exists already; give a new folder, or remove it first"
+        )
+
+
 def write_folder(
     folder: Path, write: Callable[[Path], None], card: Mapping[str, Any] | None = None
 ) -> None:

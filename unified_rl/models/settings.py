@@ -19,10 +19,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def refuse_other_families(folder: Path, *model_types: str) -> None:
     """Refuses the checkpoint of another family; one that names no family passes.
 
+    Models that are saved the way of diffusers, Show-o among them, name a class in its place.
+
     Raises:
         CheckpointError: `config.json` names a family that is none of `model_types`.
     """
-    found = read_settings(folder).get("model_type")
+    settings = read_settings(folder)
+    found = settings.get("model_type", settings.get("_class_name"))
     if found is not None and found not in model_types:
         known = " or ".join(map(repr, model_types))
         raise CheckpointError(

@@ -51,7 +51,18 @@ def read_standard(
             local_files_only=True,
             attn_implementation="sdpa",  # boolean masks, which eager attention would add as numbers
         )
+        if not (folder / "tokenizer.json").is_file():
+            raise CheckpointError(
+                "tokenizer.json is missing; copy it from where the weights are from"
+            )
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        # behind the words, a shared vocabulary has its codes
+        rows = getattr(config, "code_offset", config.text_config.vocab_size)
+        if len(tokenizer) > rows:
+            raise CheckpointError(
+                f"vocabulary mismatch: tokenizer.json has {len(tokenizer)} tokens, but config.json "
+                f"leaves room for {rows} words; use the tokenizer of this checkpoint"
+            )
         model = build_empty(lambda: family(config))
         key_map.load(model, [Source(FolderWeights(folder), keys)], float_type)
     except Exception as error:  # whatever a broken file makes the libraries raise

@@ -7,10 +7,9 @@ import torch
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError, DataError
-from unified_rl.core.sample import Sample, Task
+from unified_rl.core.sample import Sample
 from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.requests import BrokenRow, Request, check_length
-from unified_rl.decoding.interleaved import columns_needed
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.runtime.gallery import Answer
 
@@ -36,21 +35,13 @@ def askable(
     fitting = []
     for request in requests:
         length = len(policy.prompt_ids(request.outline()))
-        longest = answer_length(policy, request.task, behaviour)
+        longest = policy.longest_answer(request.task, behaviour)
         try:
             check_length(length, longest, policy.context_length)
             fitting.append(request)
         except BrokenRowError as error:
             _pass_over(request, error, set_aside)
     return fitting
-
-
-def answer_length(policy: UnifiedPolicy, task: Task, behaviour: Behaviour) -> int:
-    """Most tokens that an answer can take."""
-    if task == Task.TEXT_TO_IMAGE:
-        return policy.image_positions + 2  # and its borders
-    images = behaviour.max_image_count if task == Task.INTERLEAVED else 0
-    return columns_needed(policy, behaviour.max_text_tokens, images)
 
 
 def unknown_count(policy: UnifiedPolicy, request: Request) -> int:
