@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from unified_rl import evaluate, merge, train
-from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.core.errors import CheckpointError
 from unified_rl.models.checkpoint import write_folder
 from unified_rl.runtime.cli import register_resolvers
 

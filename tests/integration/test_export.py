@@ -193,4 +193,4 @@ def test_an_original_of_another_family_is_refused(start, tmp_path):
         f"output={tmp_path / 'out'}",
     )
     assert code == 2 and err.count("\n") == 1
-    assert f"error: {showo}: not the tensors of this Janus model" in err
+    assert f"error: {showo}/config.json is of model_type 'Showo'" in err

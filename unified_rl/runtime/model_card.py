@@ -54,6 +54,7 @@ def _store_small(path: Path, target: Path) -> None:
         for name, tensor in load_file(path).items()
     }
     save_file(tensors, target, metadata={"format": "pt"})
+    target.chmod(0o644)  # the library makes private files
 
 
 def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float) -> str:
