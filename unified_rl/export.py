@@ -32,8 +32,13 @@ def main(config: DictConfig) -> int:
     _check_original(original)
     _check_output(output, original)
     policy = instantiate(config.policy, _convert_="all")()
-    policy.export(original, output)
+    left_out = policy.export(original, output)
     print(f"checkpoint: {output}")
+    if left_out:
+        names = " and ".join(left_out)
+        print(
+            f"not written: {names}, which the authors keep elsewhere; frozen unless made trainable"
+        )
     return 0
 
 

@@ -3,6 +3,7 @@
 prompts=FILE asks many prompts. Written are PNG files, one line of JSON an answer, and a page.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LITERAL = ("prompt", "image")
 """Settings whose values are texts: a comma in them is a comma, not a sweep."""
+IN_QUOTES = re.compile(r"""(['"])(\\.|(?!\1).)*\1""", re.DOTALL)
+"""A value that is quoted as a whole, not one that begins with a quotation."""
 SHOWN = 12
 """Answers that the terminal shows."""
 
@@ -51,7 +54,8 @@ def main(config: DictConfig) -> int:
     policy = _policy(config)
     requests = askable(policy, requests, behaviour, skipped.append)
     if not requests:
-        raise DataError(f"{config.prompts}: every prompt is too long; {skipped[0].reason}")
+        line, _, reason = skipped[-1]
+        raise DataError(f"{config.prompts}: no prompt can be asked; line {line}: {reason}")
     strange = [request.id for request in requests if unknown_count(policy, request)]
     if strange:
         of = f"{len(strange)} of {len(requests)} prompts ({strange[0]!r} for one)"
@@ -202,7 +206,8 @@ def literal(arguments: Sequence[str]) -> list[str]:
     quoted = []
     for argument in arguments:
         name, _, value = argument.partition("=")
-        as_is = value == "null" or value[:1] in ("'", '"') or (name == "image" and value[:1] == "[")
+        listed = name == "image" and value.startswith("[")
+        as_is = value == "null" or listed or IN_QUOTES.fullmatch(value)
         if name in LITERAL and value and not as_is:
             text = value.replace("${", r"\${")  # no interpolation either
             argument = f"{name}={QuotedString(text, Quote.single).with_quotes()}"

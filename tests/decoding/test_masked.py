@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from unified_rl.core.behaviour import Behaviour
 from unified_rl.decoding.masked import (
     SCHEDULES,
     gumbel,
@@ -200,3 +201,15 @@ def test_nested_masks_share_out_every_position_once():
     counts = torch.stack([row.bincount(minlength=8) for row in steps])
     assert counts.sum(1).tolist() == [36, 36, 36]
     assert set(counts.flatten().tolist()) == {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"replayed_step_count": 5, "image_step_count": 4}, "more than image_step_count=4"),
+        ({"replayed_step_count": 1, "mask_likelihood": "frozen"}, "needs mask_likelihood='steps'"),
+    ],
+)
+def test_steps_that_cannot_be_replayed_are_refused(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        Behaviour(**settings)

@@ -182,6 +182,11 @@ def test_quoted_values_lists_and_sweeps_stay_as_they_are():
         assert generate.literal(arguments) == arguments
 
 
+def test_a_prompt_may_begin_and_end_with_quotations():
+    (argument,) = generate.literal(["prompt='a' beside 'b'"])
+    assert argument == r"prompt='\'a\' beside \'b\''"
+
+
 def test_interrupt_keeps_what_is_finished(start, monkeypatch):
     calls = []
 

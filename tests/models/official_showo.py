@@ -135,7 +135,8 @@ def write_tokenizer(folder, words=WORDS):
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([AddedToken("<|endoftext|>", special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CodeGenTokenizer"}')
+    settings = {"tokenizer_class": "CodeGenTokenizer", "unk_token": "<|endoftext|>"}  # as phi-1.5
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "config.json").write_text(json.dumps(PHI))
 
 

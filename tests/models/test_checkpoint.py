@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.toys import build
 from unified_rl.core.errors import CheckpointError
-from unified_rl.models.checkpoint import require_folder, write_folder
+from unified_rl.models.checkpoint import require_folder, weights_hash, write_folder
 from unified_rl.models.janus.load import janus
 
 OLD, NEW = b"old" * 1000, b"new" * 10
@@ -283,3 +283,23 @@ def test_pickles_are_never_loaded(broken, tmp_path, beside):
     assert not mark.exists()
     pickle.loads(pickle.dumps(Bomb(mark)))  # the bomb is a live one
     assert mark.exists()
+
+
+# -- telling weights apart -------------------------------------------------------------------------
+
+
+def test_weights_in_folders_of_a_folder_count(tmp_path):
+    for name in ("llm", "vision_tower"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(name.encode())
+    before = weights_hash(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    assert weights_hash(tmp_path) == before
+    (tmp_path / "vision_tower" / "model.safetensors").write_bytes(b"another")
+    assert weights_hash(tmp_path) != before
+
+
+def test_a_folder_without_weights_has_no_hash(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        weights_hash(tmp_path)

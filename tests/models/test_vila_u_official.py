@@ -1,6 +1,7 @@
 """VILA-U from the authors' own three folders: every tensor placed, ids as published, and back."""
 
 import copy
+import json
 from dataclasses import replace
 from math import prod
 
@@ -377,6 +378,14 @@ def test_a_vocabulary_mismatch_names_both_numbers_and_the_file(tmp_path):
 def test_the_tokenizer_of_another_model_is_refused(tmp_path):
     write_tokenizer(write_official(tmp_path) / "llm", rows=79)
     refused(tmp_path, tmp_path / "llm", "has 79 tokens", "[75, 76, 77, 78]", "vocab_size=80")
+
+
+def test_a_tokenizer_that_puts_spaces_everywhere_is_refused(tmp_path):
+    path = write_official(tmp_path) / "llm" / "tokenizer.json"
+    state = json.loads(path.read_text())
+    state["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "a"}]}
+    path.write_text(json.dumps(state))
+    refused(tmp_path, path, "legacy", "tokenizer.model")
 
 
 def test_borders_in_another_order_are_refused(tmp_path):

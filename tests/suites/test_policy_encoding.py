@@ -168,6 +168,35 @@ def test_a_target_that_decoding_could_not_make_is_refused(policy, target):
         policy.encode([sample], seeded())
 
 
+@pytest.mark.parametrize(
+    ("samples", "target", "found"),
+    [
+        (drawings, (Text("a circle"),), "one image, not text"),
+        (drawings, (Image(np.zeros((24, 24, 3), np.uint8)),) * 2, "one image, not image, image"),
+        (questions, (Image(np.zeros((24, 24, 3), np.uint8)),), "one text, not image"),
+    ],
+    ids=["a drawing in words", "two drawings", "an answer in colours"],
+)
+def test_a_target_of_another_task_is_refused(policy, samples, target, found):
+    sample = dataclasses.replace(samples(1)[0], target=target)
+    with pytest.raises(DataError, match=found):
+        policy.encode([sample], seeded())
+
+
+def test_only_the_first_text_of_an_answer_opens_as_the_template_says(policy, monkeypatch):
+    (story,) = stories(1)
+    before = policy.encode([story], seeded())
+    monkeypatch.setattr(
+        policy, "template", dataclasses.replace(policy.template, before_answer="a ")
+    )
+    after = policy.encode([story], seeded())
+    (word,) = policy.tokenize("a")
+    start = int((before.segment[0] == 0).nonzero()[0])
+    ids = before.tape["ids"][0]
+    assert int(after.tape["ids"][0, start, 0]) == word and bool(after.action_mask[0, start, 0])
+    assert torch.equal(after.tape["ids"][0, start + 1 :], ids[start:])
+
+
 def test_a_hidden_question_is_refused(policy):
     with pytest.raises(ValueError, match="understanding"):
         policy.encode(questions(1), seeded(), torch.tensor([True]))

@@ -19,6 +19,7 @@ from tests.suites.trajectories import (
 )
 from tests.toys import SPOKEN, build
 from tests.toys.samples import drawings, mixed, questions, stories, sums
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.trajectory import Modality
 from unified_rl.decoding.tape import Kind
 
@@ -214,10 +215,19 @@ def test_codes_of_some_steps_are_actions(policy, count):
     for row in range(24):
         steps, acting = (t[row][is_code[row]] for t in (trajectory.tape["reveal"], actions))
         assert set(steps.tolist()) == {0, 1, 2, 3}
-        assert len(steps[acting].unique()) == count
+        taken = steps[acting].unique()
+        assert len(taken) == count
+        if count == 2:
+            assert int(taken[1] - taken[0]) == 2  # evenly spaced
         assert bool(torch.isin(steps, steps[acting])[acting.logical_not()].logical_not().all())
         chosen |= set(steps[acting].tolist())
     assert chosen == {0, 1, 2, 3}
+
+
+def test_mask_prediction_keeps_words_out_of_images(policy):
+    if policy.capabilities.likelihood == "mask_predict":
+        with pytest.raises(ConfigError, match="constrained=false"):
+            policy.sample(drawings(1), replace(PLAIN, constrained=False), seeded())
 
 
 # -- D7: forced tokens are no actions --------------------------------------------------------------

@@ -50,8 +50,9 @@ class Behaviour:
             what to reveal; it decays over the steps.
         mask_likelihood: "steps" scores a code at the step that revealed it; "frozen" scores it
             under masks drawn once, after the image, and kept in the trajectory.
-        replayed_step_count: "steps" scores the codes of this many steps of each image, chosen at
-            random when it is finished; the others are no actions. 0 scores all.
+        replayed_step_count: "steps" scores the codes of this many steps of each image, evenly
+            spaced from a random start; the others are no actions, so that averages over an image
+            are averages over these. 0 scores all.
         frozen_step_count: number of nested masks of "frozen".
         max_text_tokens: limit of one text segment.
         max_image_count: limit of images in one completion.
@@ -85,6 +86,16 @@ class Behaviour:
         if self.replayed_step_count < 0:
             raise ValueError(
                 f"replayed_step_count={self.replayed_step_count} is negative; 0 scores every step"
+            )
+        if self.replayed_step_count and self.mask_likelihood == "frozen":
+            raise ValueError(
+                f"replayed_step_count={self.replayed_step_count} needs mask_likelihood='steps'; "
+                "'frozen' replays its own frozen_step_count masks"
+            )
+        if self.replayed_step_count > self.image_step_count:
+            raise ValueError(
+                f"replayed_step_count={self.replayed_step_count} is more than "
+                f"image_step_count={self.image_step_count}; 0 scores every step"
             )
         if self.mask_noise < 0:
             raise ValueError(f"mask_noise={self.mask_noise} is negative; 0 adds no noise")

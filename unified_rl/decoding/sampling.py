@@ -11,7 +11,10 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
     The convention of Janus and VILA-U: scale 1 leaves the conditional logits. Show-o writes
     `(1 + w) * conditional - w * unconditional`, which is scale = w + 1.
+    Half-precision logits are taken to float32, as a large scale would magnify their rounding.
     """
+    dtype = torch.promote_types(conditional.dtype, torch.float32)
+    conditional, unconditional = conditional.to(dtype), unconditional.to(dtype)
     return unconditional + scale * (conditional - unconditional)
 
 

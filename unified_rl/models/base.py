@@ -21,6 +21,9 @@ from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
 from unified_rl.models.template import Shown, Start, Template, Words
 
+CODEC_IMAGES = 16
+"""Images that a codec encodes or decodes in one pass, whose feature maps are large."""
+
 
 class UnifiedPolicy(nn.Module):
     """A `Policy` over the hooks that a family fills in.
@@ -119,12 +122,15 @@ class UnifiedPolicy(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes weights, configuration and tokenizer into an existing folder."""
 
-    def export(self, original: Path, destination: Path) -> None:
+    def export(self, original: Path, destination: Path) -> tuple[str, ...]:
         """Writes the weights as the authors of the family lay them out.
 
         Args:
             original: the authors' checkpoint that the policy was trained from.
             destination: folder to write; an existing one is replaced once the new one is whole.
+
+        Returns:
+            Names of `parameter_groups` that have folders of their own there and are not written.
 
         Raises:
             CheckpointError: the original does not fit the policy, or writing failed.
@@ -174,10 +180,7 @@ class UnifiedPolicy(nn.Module):
             self._require_room(sample, len(row.ids), self.longest_answer(sample.task, behaviour))
         tape = self._tape(rows, self._shown_pixels(samples), left=True)
         tasks = [sample.task for sample in samples]
-        images = behaviour.max_image_count if Task.INTERLEAVED in tasks else 1
-        if not {Task.INTERLEAVED, Task.TEXT_TO_IMAGE} & set(tasks):
-            images = 0
-        columns = columns_needed(self, behaviour.max_text_tokens, images)
+        columns = self._columns_of_batch(tasks, behaviour)
         session = Session(self, tape, behaviour, generator, columns)
         starts_with_image = [task == Task.TEXT_TO_IMAGE for task in tasks]
         may_continue = [task == Task.INTERLEAVED for task in tasks]
@@ -222,6 +225,15 @@ class UnifiedPolicy(nn.Module):
         images = behaviour.max_image_count if task == Task.INTERLEAVED else 0
         return columns_needed(self, behaviour.max_text_tokens, images)
 
+    def _columns_of_batch(self, tasks: Sequence[Task], behaviour: Behaviour) -> int:
+        """As rows take turns to write and to draw, a mixed batch needs columns for both."""
+        if Task.INTERLEAVED in tasks:
+            return self.longest_answer(Task.INTERLEAVED, behaviour)
+        if set(tasks) == {Task.TEXT_TO_IMAGE}:
+            return self.longest_answer(Task.TEXT_TO_IMAGE, behaviour)
+        images = int(Task.TEXT_TO_IMAGE in tasks)
+        return columns_needed(self, behaviour.max_text_tokens, images)
+
     # -- shared machinery ----------------------------------------------------------------------
 
     @property
@@ -235,6 +247,10 @@ class UnifiedPolicy(nn.Module):
         embeds = self.embed(tape.ids, tape.kind, features)
         mask = self.visibility(tape.kind, tape.segment, 0)[:, None]
         return self.backbone(embeds, mask, tape.positions, None)
+
+    def codes_of(self, pixels: Tensor) -> Tensor:
+        """(n, 3, H, W) -> (n, positions, D) codes, `CODEC_IMAGES` images at a time."""
+        return torch.cat([self.encode_images(part) for part in pixels.split(CODEC_IMAGES)])
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """(B, M, 3, H, W) -> (B, M * positions, width)."""
@@ -294,11 +310,11 @@ class UnifiedPolicy(nn.Module):
     def completions(
         self, trajectory: Trajectory, finished: Sequence[bool]
     ) -> tuple[Completion, ...]:
-        """Decodes each row's segments to text and pixels; all images in one pass of the codec."""
+        """Decodes each row's segments to text and pixels, `CODEC_IMAGES` images at a time."""
         ids, kind, segment = (trajectory.tape[name] for name in ("ids", "kind", "segment"))
         is_code = kind == Kind.CODE
         codes = ids[is_code].reshape(-1, self.image_positions, ids.shape[-1])
-        images = iter(to_uint8(self.decode_images(codes)) if len(codes) else [])
+        images = (image for part in codes.split(CODEC_IMAGES) for image in self._drawn(part))
         result = []
         for row, done in enumerate(finished):
             segments: list[Segment] = []
@@ -363,7 +379,7 @@ class UnifiedPolicy(nn.Module):
         last = len(sample.target) - 1
         for index, segment in enumerate(sample.target):
             if isinstance(segment, Text):
-                ids = self.tokenize(segment.text)
+                ids = self.tokenize(segment.text if index else self._opening(segment.text))
                 closing = [] if ids and ids[-1] == self.image_trigger_id else [self.end_of_text_id]
                 columns.text(ids + closing, index, action=True)
                 continue
@@ -374,6 +390,9 @@ class UnifiedPolicy(nn.Module):
             if interleaved and index == last:  # say nothing more after the last image
                 columns.text([self.end_of_text_id], index + 1, action=True)
         return columns
+
+    def _opening(self, text: str) -> str:
+        return self.template.before_answer + text if text else text
 
     def _require_room(self, sample: Sample, tokens: int, answer_tokens: int) -> None:
         """Positions beyond the context were never trained, and nothing else would say so."""
@@ -395,11 +414,19 @@ class UnifiedPolicy(nn.Module):
         """Refuses a target that decoding could never have produced.
 
         Raises:
-            DataError: no target, or an image that its text did not ask for.
+            DataError: no target, one that is not of the task's form, or an image that its text did
+                not ask for.
         """
         if not sample.target:
             raise DataError(f"sample {sample.id!r} has no target to learn from")
         if sample.task != Task.INTERLEAVED:
+            form = Image if sample.task == Task.TEXT_TO_IMAGE else Text
+            if len(sample.target) > 1 or not isinstance(sample.target[0], form):
+                found = ", ".join(type(segment).__name__.lower() for segment in sample.target)
+                raise DataError(
+                    f"sample {sample.id!r}: the target of a {sample.task.value} sample must be one "
+                    f"{form.__name__.lower()}, not {found}"
+                )
             return
         trigger = self.template.image_trigger
         for before, segment in zip((None, *sample.target), sample.target, strict=False):
@@ -414,7 +441,10 @@ class UnifiedPolicy(nn.Module):
         images = [s for sample in samples for s in sample.target if isinstance(s, Image)]
         if not images:
             return []
-        return self.encode_images(self.pixels(images)).tolist()
+        return self.codes_of(self.pixels(images)).tolist()
+
+    def _drawn(self, codes: Tensor) -> list[np.ndarray]:
+        return to_uint8(self.decode_images(codes)) if len(codes) else []
 
     def _shown_pixels(self, samples: Sequence[Sample]) -> Tensor:
         shown = [[s for s in sample.prompt if isinstance(s, Image)] for sample in samples]
@@ -453,7 +483,8 @@ class UnifiedPolicy(nn.Module):
 
     def _token_id(self, token: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(token)
-        if found is None or (found == self.tokenizer.unk_token_id and token != "<unk>"):
+        unknown = self.tokenizer.unk_token  # of some tokenizers the end-of-text token itself
+        if found is None or (found == self.tokenizer.unk_token_id and token != unknown):
             raise ConfigError(f"the tokenizer does not know the template's token {token!r}")
         return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from unified_rl.core.errors import CheckpointError, nearest
 
+SUFFIXES = (".safetensors", ".bin")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -97,9 +98,16 @@ def write_folder(
 
 
 def weights_hash(folder: Path) -> str:
-    """Twelve hex digits of a checkpoint folder's weights."""
+    """Twelve hex digits of the weights in a checkpoint folder, those in folders of it too.
+
+    Raises:
+        CheckpointError: there are none, so that nothing would tell two such folders apart.
+    """
     digest = hashlib.sha256()
-    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+    found = sorted(path for end in SUFFIXES for path in folder.rglob(f"*{end}"))
+    if not found:
+        raise CheckpointError(f"{folder} holds no weights ({' or '.join(SUFFIXES)} files)")
+    for path in found:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -169,7 +169,6 @@ def load(
     model: nn.Module,
     sources: Sequence[Source],
     dtype: torch.dtype,
-    device: torch.device | str = "cpu",
 ) -> None:
     """Fills a module from `build_empty`, one tensor at a time.
 
@@ -177,7 +176,6 @@ def load(
         model: its parameters are replaced; whether each needs a gradient stays.
         sources: together they hold every parameter and saved buffer, and nothing else.
         dtype: of all floating-point tensors.
-        device: where the tensors go.
 
     Raises:
         CheckpointError: names that no rule knows, parameters that nothing fills, or a tensor whose
@@ -202,8 +200,8 @@ def load(
                         "quantised; use a checkpoint of float32, bfloat16 or float16"
                     )
                 if target not in filled:
-                    slot.fill(_own(piece).to(device))
-                elif not torch.equal(slot.tensor.cpu(), piece):
+                    slot.fill(_own(piece))
+                elif not torch.equal(slot.tensor, piece):
                     raise CheckpointError(
                         f"{weights.place(name)}: {name} should repeat {target}, which was read "
                         "before, but differs; this checkpoint needs a model that keeps both"

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.decoding.masked import (
     GIVEN,
@@ -79,9 +80,16 @@ class MaskPredictPolicy(UnifiedPolicy):
     def draw_image(self, session: Session, rows: Tensor, closing: Tensor, segment: Tensor) -> None:
         """Pushes one image for the given rows, with both borders."""
         behaviour, shape = session.behaviour, (session.rows, self.image_positions)
+        if not behaviour.constrained:
+            raise ConfigError(
+                "behaviour.constrained=false lets words compete with codes, but this family draws "
+                "codes alone; set it to true"
+            )
         codes, reveal = segment.new_full(shape, self.mask_code), segment.new_full(shape, GIVEN)
         logprobs = torch.zeros(shape, device=segment.device)
-        supports = torch.zeros(*shape, self.mask_code, dtype=torch.bool, device=segment.device)
+        supports = None
+        if behaviour.image.truncates:
+            supports = codes.new_zeros(*shape, self.mask_code, dtype=torch.bool)
         step_count = behaviour.image_step_count
         left = masked_counts(behaviour.mask_schedule, self.image_positions, step_count)
         noise = noise_temperatures(behaviour.mask_noise, step_count)
@@ -95,8 +103,13 @@ class MaskPredictPolicy(UnifiedPolicy):
                 chosen = _of(log_probs, proposal).exp()
                 uniform = torch.rand(shape, generator=session.generator, device=codes.device)
                 new = masked & ~masked_again(chosen, masked, left[step], noise[step], uniform)
-            supports |= torch.isfinite(log_probs) & new[..., None]
-            scores = self._scores(states, proposal, torch.isfinite(log_probs), behaviour)
+            support = None
+            if behaviour.image.truncates:
+                support = torch.isfinite(log_probs)
+                supports |= support & new[..., None]
+            scores = _of(log_probs, proposal)
+            if behaviour.guided and not behaviour.replays_guided:
+                scores = self._scores(states, proposal, support, behaviour)
             codes = torch.where(new, proposal, codes)
             reveal = torch.where(new, step, reveal)
             logprobs = torch.where(new, scores, logprobs)
@@ -109,7 +122,7 @@ class MaskPredictPolicy(UnifiedPolicy):
                 scores = self._scores(states, codes, supports, behaviour)
                 logprobs = torch.where(reveal == step, scores, logprobs)
         session.record("reveal", functional.pad(reveal, (1, 1), value=GIVEN))
-        if behaviour.image.truncates:
+        if supports is not None:
             session.record("image_support", functional.pad(supports, (0, 0, 1, 1)))
         scored = _sample_steps(reveal, session) if behaviour.replays_some_steps else reveal >= 0
         padded = functional.pad(logprobs, (1, 1))[..., None]
@@ -140,13 +153,12 @@ class MaskPredictPolicy(UnifiedPolicy):
         self,
         states: tuple[Tensor, Tensor | None],
         codes: Tensor,
-        support: Tensor,
+        support: Tensor | None,
         behaviour: Behaviour,
     ) -> Tensor:
         """(B, N) log-probabilities of `codes` as replay will find them."""
         twin = states[1] if behaviour.replays_guided else None
-        kept = support if behaviour.image.truncates else None
-        return _of(self.code_log_probs(states[0], twin, behaviour, kept), codes)
+        return _of(self.code_log_probs(states[0], twin, behaviour, support), codes)
 
     # -- scoring -----------------------------------------------------------------------------------
 
@@ -287,12 +299,15 @@ class _Copy(NamedTuple):
 
 
 def _sample_steps(reveal: Tensor, session: Session) -> Tensor:
-    """(B, N) bool: the codes of some steps, chosen for each row."""
-    count = session.behaviour.image_step_count
-    shape, device = (len(reveal), count), reveal.device
-    order = torch.rand(shape, generator=session.generator, device=device).argsort(1)
-    taken = order < session.behaviour.replayed_step_count
-    return taken.gather(1, reveal.clamp_min(0)) & (reveal != GIVEN)
+    """(B, N) bool: the codes of some steps, evenly spaced behind a start drawn for each row.
+
+    Every step is as likely as any other to be among them.
+    """
+    steps, taken = session.behaviour.image_step_count, session.behaviour.replayed_step_count
+    start = torch.rand((len(reveal), 1), generator=session.generator, device=reveal.device)
+    offsets = torch.arange(taken, device=reveal.device)
+    chosen = ((start + offsets) * steps / taken).long().clamp_max(steps - 1)
+    return (reveal[..., None] == chosen[:, None]).any(-1)
 
 
 def _steps_of(step: Tensor, chosen: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ class Template:
         image_trigger: the token by which the policy asks for an image.
         begin_of_image: forced before an image.
         end_of_image: forced behind an image when text may follow.
+        before_answer: what a gold answer that begins with text begins with. A byte-level tokenizer
+            reads " red" and "red" as different words, and a model answers with the first.
         behind_shown_image: text behind an image that the policy is shown.
         forbidden: tokens that the policy may never choose itself.
     """
@@ -60,6 +62,7 @@ class Template:
     image_trigger: str = VISUALISE
     begin_of_image: str = "<begin_of_image>"
     end_of_image: str = "<end_of_image>"
+    before_answer: str = ""
     behind_shown_image: str = ""
     forbidden: tuple[str, ...] = (
         "<pad>",

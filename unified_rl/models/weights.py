@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.models.checkpoint import SUFFIXES
 
 STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
-SUFFIXES = (".safetensors", ".bin")
 INDEX = ".index.json"
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -328,6 +328,7 @@ def janus_template(user: str = ROLES[0], assistant: str = ROLES[1]) -> Template:
         start=START,
         pad=PAD,
         end_of_text="<｜end▁of▁sentence｜>",
+        before_answer=" ",
         behind_shown_image="\n",
         forbidden=(START, PAD, "<begin_of_image>", "<end_of_image>", PLACEHOLDER),
     )

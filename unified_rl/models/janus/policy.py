@@ -184,8 +184,9 @@ class JanusPolicy(NextPositionPolicy):
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
 
-    def export(self, original: Path, destination: Path) -> None:
+    def export(self, original: Path, destination: Path) -> tuple[str, ...]:
         """Writes the authors' layout; see `UnifiedPolicy`."""
         from unified_rl.models.janus import official  # which makes policies itself
 
         official.export(self.janus, original, destination)
+        return ()

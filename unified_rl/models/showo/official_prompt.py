@@ -79,5 +79,6 @@ def official_template(with_clip: bool = False) -> Template:
         end_of_text=START,
         begin_of_image="<|soi|>",
         end_of_image="<|eoi|>",
+        before_answer=" ",
         forbidden=(PAD, *TASK_TOKENS[:-1]),
     )

@@ -141,7 +141,7 @@ class ShowoPolicy(MaskPredictPolicy):
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, shown positions, width)."""
         if self.showo.vision_model is None:
-            return self.embed_codes(self.encode_images(pixels))
+            return self.embed_codes(self.codes_of(pixels))
         return self.showo.projector(self.showo.vision_model(pixels))
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -214,8 +214,9 @@ class ShowoPolicy(MaskPredictPolicy):
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
 
-    def export(self, original: Path, destination: Path) -> None:
+    def export(self, original: Path, destination: Path) -> tuple[str, ...]:
         """Writes the authors' layout; see `UnifiedPolicy`."""
         from unified_rl.models.showo import official  # which makes policies itself
 
         official.export(self.showo, original, destination)
+        return ("codec",) if self.showo.vision_model is None else ("codec", "vision")

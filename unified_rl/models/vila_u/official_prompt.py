@@ -64,6 +64,11 @@ def official_tokenizer(
             "are the last; use the tokenizer that belongs to these weights"
         )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
+    if '"Prepend"' in json.dumps(state["normalizer"]):
+        raise CheckpointError(
+            f"{folder}/tokenizer.json is a legacy one, which begins every piece of a prompt with a "
+            "space, as the authors' does not; lay their tokenizer.model there and remove it"
+        )
     trigger, known = template.image_trigger, tokenizer.get_vocab()
     if trigger not in known and SPARE not in last:
         raise ConfigError(

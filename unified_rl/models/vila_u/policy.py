@@ -198,8 +198,9 @@ class VilaUPolicy(NextPositionPolicy):
         self.tokenizer.save_pretrained(folder)
         self.template.save(folder)
 
-    def export(self, original: Path, destination: Path) -> None:
+    def export(self, original: Path, destination: Path) -> tuple[str, ...]:
         """Writes the authors' layout; see `UnifiedPolicy`."""
         from unified_rl.models.vila_u import official  # which makes policies itself
 
         official.export(self.vila_u, original, destination)
+        return ()
