@@ -36,8 +36,8 @@ def folder(policy, tmp_path_factory):
     return folder
 
 
-def seeded():
-    return torch.Generator().manual_seed(0)
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def limited(text_limit, template=SHOWO_TEMPLATE):
@@ -164,6 +164,52 @@ def test_the_last_code_moves_the_first_but_no_word_before(policy):
     begin = len(moved) - 11  # begin token, 9 codes, end token
     assert float(moved[:begin].max()) == 0
     assert moved[begin:].min() > CLEAR
+
+
+# -- replay ----------------------------------------------------------------------------------------
+
+
+def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy):
+    behaviour = Behaviour(max_text_tokens=4, max_image_count=2, image_step_count=3)
+    trajectory, _ = policy.sample([*drawings(2), *stories(120)], behaviour, seeded())
+    trajectory = trajectory.select((trajectory.tape["kind"] == Kind.CODE).any(1))
+    tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
+    weight = torch.randn(trajectory.logprobs.shape, generator=seeded(1)) * trajectory.action_mask
+    kept = [p for p in policy.parameters() if p.requires_grad]
+
+    def slowly():
+        """Masks in the very place of the image, whose later columns cannot be seen anyway."""
+        total = 0.0
+        images = (tape.kind == Kind.CODE) & trajectory.action_mask[..., 0]
+        for row, segment in {tuple(pair) for pair in images_of(trajectory)}:
+            inside = images[row] & (trajectory.segment[row] == segment)
+            for step in range(3):
+                later = inside & (trajectory.tape["reveal"][row] >= step)
+                masked = torch.where(later[:, None], policy.mask_code, tape.ids[row])
+                one = Tape(*(field[row : row + 1] for field in tape))._replace(ids=masked[None])
+                columns = inside & (trajectory.tape["reveal"][row] == step)
+                states = policy.read(one)[0, columns]
+                chosen = policy.code_log_probs(states, None, behaviour).gather(
+                    1, tape.ids[row, columns]
+                )
+                total = total + (weight[row, columns] * chosen).sum()
+        words = policy.read(tape)
+        return total + (weight * policy._text_logprobs(trajectory, tape, words)).sum()
+
+    def images_of(trajectory):
+        rows, columns = ((tape.kind == Kind.CODE) & trajectory.action_mask[..., 0]).nonzero(
+            as_tuple=True
+        )
+        return zip(rows.tolist(), trajectory.segment[rows, columns].tolist(), strict=True)
+
+    assert len(set(images_of(trajectory))) > trajectory.row_count > 3  # some have two
+    values = slowly(), (weight * policy.logprobs(trajectory)).sum()
+    slow, fast = (torch.autograd.grad(v, kept, allow_unused=True) for v in values)
+    assert values[1].item() == pytest.approx(values[0].item(), abs=1e-4)
+    for expected, found in zip(slow, fast, strict=True):
+        assert (expected is None) == (found is None)
+        if expected is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # -- understanding ---------------------------------------------------------------------------------

@@ -81,6 +81,31 @@ def test_levels_differ(family):
     assert max((outcome[name] - process[name]).abs().max() for name in outcome) > 1e-4
 
 
+def test_the_completions_that_differ_most_are_learnt_from(family, monkeypatch):
+    stage, seen = grpo(family, group_size=6, trained_per_group=2), []
+    improve, reward = stage.improve, stage.reward
+
+    def keep(trajectory, advantages):
+        seen.append((trajectory, advantages))
+        return improve(trajectory, advantages)
+
+    monkeypatch.setattr(stage, "improve", keep)
+    metrics = run(stage, batches=1).callback_metrics
+    ((trajectory, advantages),) = seen
+    rollout, scores = stage.latest
+    assert trajectory.row_count == 4 * 2 and len(rollout.samples) == 4 * 6
+    assert metrics["reward"] == pytest.approx(float(reward(rollout).outcome.mean()))
+    for group in range(4):
+        rewards = scores.outcome[group * 6 : group * 6 + 6]
+        # two that differ stand at +-(x - y) / 2 from their mean, a std (n - 1) of |x - y| / 2 ** .5
+        expected = [-(0.5**0.5), 0.5**0.5] if rewards.max() > rewards.min() else [0.0, 0.0]
+        found = sorted(
+            float(row.sum() / (row != 0).sum().clamp_min(1))
+            for row in (advantages[2 * group : 2 * group + 2])
+        )
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
 # -- D18: dropout ----------------------------------------------------------------------------------
 
 
@@ -161,6 +186,8 @@ def test_kl_is_zero_before_the_first_update(family):
     ("settings", "word"),
     [
         ({"group_size": 1}, "group_size=1"),
+        ({"trained_per_group": 1}, "trained_per_group=1"),
+        ({"trained_per_group": 3}, "group_size=2"),
         ({"level": "token"}, "token"),
         ({"behaviour": replace(SHORT, image=Sampling(0.0))}, "temperature=0"),
     ],

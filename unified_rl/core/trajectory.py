@@ -96,6 +96,16 @@ class Rollout:
                 f"group_size={self.group_size} does not divide the {counts[0]} completions"
             )
 
+    def select(self, rows: Tensor, group_size: int) -> Self:
+        """The given rows, which form groups of another size."""
+        places = rows.tolist()
+        return type(self)(
+            tuple(self.samples[row] for row in places),
+            tuple(self.completions[row] for row in places),
+            self.trajectory.select(rows.to(self.trajectory.segment.device)),
+            group_size,
+        )
+
 
 class RewardScores(NamedTuple):
     """What a reward says of B completions.
@@ -108,6 +118,10 @@ class RewardScores(NamedTuple):
 
     outcome: Tensor
     steps: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Self:
+        """The scores of the given rows."""
+        return type(self)(self.outcome[rows], None if self.steps is None else self.steps[rows])
 
 
 def repeat_for_groups(samples: Sequence[Sample], group_size: int) -> tuple[Sample, ...]:

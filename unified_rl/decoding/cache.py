@@ -1,8 +1,9 @@
-"""A static key-value cache that hands attention only what has been written so far."""
+"""Key-value caches: one for decoding that is written in place, one for replay with gradients."""
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache, StaticLayer
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 
 class _PrefixLayer(StaticLayer):
@@ -41,3 +42,59 @@ class PrefixCache(Cache):
         """Forgets the last `columns` positions (a mask-predicting step that is not yet final)."""
         for layer in self.layers:
             layer.filled -= columns
+
+
+class _KeptLayer(DynamicLayer):
+    """Keys and values of the last pass, in its graph."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = key_states, value_states
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        return 0
+
+
+class _BehindLayer(DynamicLayer):
+    """Lets a pass see what was kept; keeps nothing of it."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        return (
+            torch.cat([self.keys, key_states], dim=-2),
+            torch.cat([self.values, value_states], dim=-2),
+        )
+
+    def get_seq_length(self) -> int:
+        return self.keys.shape[-2]
+
+
+class KeptCache(Cache):
+    """Keeps what one pass over a tape computed, for passes behind its columns to look at.
+
+    Gradients flow through it, and a layer that is run again on the way back changes nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=_KeptLayer)
+
+    def behind(self, rows: Tensor, columns: int) -> Cache:
+        """A cache for a pass that may look at the first columns of the given rows.
+
+        Args:
+            rows: (E,) int64, the row of the kept pass that each row of the next one follows.
+            columns: how many.
+        """
+        return Cache(
+            layers=[
+                _BehindLayer(layer.keys[rows, :, :columns], layer.values[rows, :, :columns])
+                for layer in self.layers
+            ]
+        )

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError, DataError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
-from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.cache import KeptCache, PrefixCache
 from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
@@ -87,7 +87,7 @@ class UnifiedPolicy(nn.Module):
 
     @abstractmethod
     def backbone(
-        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
     ) -> Tensor:
         """(B, n, width) -> (B, n, width) under a (B, 1, n, columns) bool mask."""
 
@@ -241,12 +241,12 @@ class UnifiedPolicy(nn.Module):
         """Where the weights are."""
         return self.allowed_text.device
 
-    def read(self, tape: Tape) -> Tensor:
-        """(B, C, width): hidden states of a whole tape in one pass, without a cache."""
+    def read(self, tape: Tape, kept: KeptCache | None = None) -> Tensor:
+        """(B, C, width): hidden states of a whole tape in one pass, which `kept` keeps."""
         features = self.image_features(tape.pixels) if tape.pixels.shape[1] else None
         embeds = self.embed(tape.ids, tape.kind, features)
         mask = self.visibility(tape.kind, tape.segment, 0)[:, None]
-        return self.backbone(embeds, mask, tape.positions, None)
+        return self.backbone(embeds, mask, tape.positions, kept)
 
     def codes_of(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) -> (n, positions, D) codes, `CODEC_IMAGES` images at a time."""

@@ -1,6 +1,8 @@
 """Families that uncover the codes of an image over a few steps, as MaskGIT does."""
 
+import itertools
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.trajectory import Trajectory
+from unified_rl.decoding.cache import KeptCache
 from unified_rl.decoding.masked import (
     GIVEN,
     masked_again,
@@ -23,8 +26,8 @@ from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind, Tape, causal_visibility, image_visibility
 from unified_rl.models.base import UnifiedPolicy
 
-REPLAYED_COLUMNS = 2048
-"""Columns of masked copies that one replay pass takes at most."""
+REPLAYED_COLUMNS = 16384
+"""Columns of images that one pass of a replay takes at most."""
 
 
 class MaskPredictPolicy(UnifiedPolicy):
@@ -179,102 +182,58 @@ class MaskPredictPolicy(UnifiedPolicy):
     def logprobs(self, trajectory: Trajectory) -> Tensor:
         """Scores every action again.
 
-        Each step of each image is a copy of the image behind the finished columns, in which what
-        came later is masked again; copies see what precedes their image, and themselves.
+        Each step of each image is read once more behind what precedes the image, with masks over
+        what came later; it sees that and itself. The tape is read once for all of them.
         """
         tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
-        copies, tape = self._copies(trajectory, tape)
-        result, columns = None, tape.kind.shape[1]
-        most = max(1, REPLAYED_COLUMNS // (self.image_positions + 2))
-        for start in range(0, max(1, len(copies)), most):
-            chunk = copies[start : start + most]
-            hidden = self._read_with(tape, chunk)
-            twin = None
-            if trajectory.behaviour.replays_guided and chunk:
-                twin = self._read_with(tape.twin, chunk)
-            if result is None:
-                result = self._text_logprobs(trajectory, tape, hidden[:, :columns])
-            place = columns
-            for copy in chunk:
-                result = self._score_copy(trajectory, copy, hidden, twin, place, result)
-                place += 0 if copy.in_place else copy.columns.shape[1]
+        placed, views, tape = _views(trajectory, tape, self.image_positions, self.mask_code)
+        guided = trajectory.behaviour.replays_guided and (placed, views) != (None, None)
+        twin, kept, kept_twin = tape.twin if guided else None, KeptCache(), KeptCache()
+        hidden = self.read(tape, kept if views else None)
+        unguided = None if twin is None else self.read(twin, kept_twin if views else None)
+        result = self._text_logprobs(trajectory, tape, hidden)
+        if placed is not None:
+            place = placed.owner[:, None], placed.columns
+            states = hidden[place], None if unguided is None else unguided[place]
+            result = self._score(trajectory, placed, *states, result)
+        if views is not None:
+            for part in views.split(max(1, REPLAYED_COLUMNS // views.columns.shape[1])):
+                seen = self._read_behind(tape, kept, part)
+                unseen = None if twin is None else self._read_behind(twin, kept_twin, part)
+                result = self._score(trajectory, part, seen, unseen, result)
         return result
 
-    def _copies(self, trajectory: Trajectory, tape: Tape) -> tuple[list["_Copy"], Tape]:
-        """All copies that replay needs, and the tape that they stand behind."""
-        starts = _image_starts(tape)
-        if not starts.shape[1]:
-            return [], tape
-        reveal = trajectory.tape["reveal"]
-        acting = trajectory.action_mask[..., 0]
-        offsets = torch.arange(self.image_positions + 2, device=starts.device)
-        copies = []
-        for image in range(starts.shape[1]):
-            columns = torch.where(starts[:, image, None] >= 0, starts[:, image, None] + offsets, -1)
-            step = reveal.gather(1, columns.clamp_min(0))
-            is_code = (columns >= 0) & (offsets > 0) & (offsets <= self.image_positions)
-            chosen = is_code & acting.gather(1, columns.clamp_min(0))
-            ids = tape.ids.gather(1, columns.clamp_min(0)[..., None])
-            for index in _steps_of(step, chosen).unbind(1):
-                masked = is_code & (step >= index[:, None])
-                masked_ids = torch.where(masked[..., None], self.mask_code, ids)
-                copies.append(_Copy(columns, masked_ids, chosen & (step == index[:, None])))
-        behind = torch.arange(tape.kind.shape[1], device=starts.device) > starts.amax(1)[:, None]
-        follows = behind & acting & (tape.kind == Kind.TEXT)
-        if copies and starts.shape[1] == 1 and not bool(follows.any()):
-            # Nobody reads the finished image, so its own place serves the first copy.
-            first, rows = copies[0], (starts[:, 0] >= 0).nonzero().flatten()
-            ids = tape.ids.clone()
-            ids[rows[:, None], first.columns[rows]] = first.ids[rows]
-            copies[0] = first._replace(in_place=True)
-            return copies, tape._replace(ids=ids)
-        return copies, tape
-
-    def _read_with(self, tape: Tape, copies: list["_Copy"]) -> Tensor:
-        """(B, C + E, width): one pass over the tape and the copies that are not in their place."""
-        behind = [copy for copy in copies if not copy.in_place]
-        if not behind:
-            return self.read(tape)
-        origin = torch.cat([copy.columns for copy in behind], 1)  # (B, E), -1 where there is none
-        owner = torch.cat([copy.columns[:, :1].expand_as(copy.columns) for copy in behind], 1)
-        index = origin.clamp_min(0)
-        kind = torch.where(origin >= 0, tape.kind.gather(1, index), int(Kind.PAD))
-        ids = torch.cat([copy.ids for copy in behind], 1)
-        features = self.image_features(tape.pixels) if tape.pixels.shape[1] else None
-        embeds = self.embed(
-            torch.cat([tape.ids, ids], 1), torch.cat([tape.kind, kind], 1), features
+    def _read_behind(self, tape: Tape, kept: KeptCache, views: "_Views") -> Tensor:
+        """(E, N + 2, width): states of the views behind the columns that precede their images."""
+        width = int(views.columns[:, 0].max())
+        kind = torch.full_like(views.columns, int(Kind.CODE))
+        kind[:, 0] = kind[:, -1] = int(Kind.TEXT)
+        before = torch.arange(width, device=kind.device) < views.columns[:, :1]
+        before &= tape.valid[views.owner, :width]
+        itself = torch.ones_like(kind, dtype=torch.bool)
+        mask = torch.cat([before, itself], 1)[:, None, None].expand(-1, 1, kind.shape[1], -1)
+        return self.backbone(
+            self.embed(views.ids, kind, None),
+            mask,
+            tape.positions[views.owner[:, None], views.columns],
+            kept.behind(views.owner, width),
         )
-        positions = torch.cat([tape.positions, tape.positions.gather(1, index)], 1)
-        columns, extra = tape.kind.shape[1], origin.shape[1]
-        mask = torch.zeros(
-            len(kind), columns + extra, columns + extra, dtype=torch.bool, device=kind.device
-        )
-        mask[:, :columns, :columns] = self.visibility(tape.kind, tape.segment, 0)
-        before = torch.arange(columns, device=kind.device) < owner[..., None]
-        mask[:, columns:, :columns] = before & tape.valid[:, None]
-        serial = torch.arange(len(behind), device=kind.device)
-        serial = serial.repeat_interleave(behind[0].columns.shape[1])
-        mask[:, columns:, columns:] = serial[:, None] == serial
-        return self.backbone(embeds, mask[:, None], positions, None)
 
-    def _score_copy(
+    def _score(
         self,
         trajectory: Trajectory,
-        copy: "_Copy",
+        views: "_Views",
         hidden: Tensor,
         twin: Tensor | None,
-        place: int,
         result: Tensor,
     ) -> Tensor:
-        rows, offsets = copy.chosen.nonzero(as_tuple=True)
-        if not len(rows):
-            return result
-        columns = copy.columns[rows, offsets]
-        places = columns if copy.in_place else place + offsets
+        """`result` with the log-probabilities of what was chosen in the views."""
+        index, offsets = views.chosen.nonzero(as_tuple=True)
+        rows, columns = views.owner[index], views.columns[index, offsets]
         support = trajectory.tape.get("image_support")
         log_probs = self.code_log_probs(
-            hidden[rows, places],
-            None if twin is None else twin[rows, places],
+            hidden[index, offsets],
+            None if twin is None else twin[index, offsets],
             trajectory.behaviour,
             None if support is None else support[rows, columns],
         )
@@ -282,20 +241,72 @@ class MaskPredictPolicy(UnifiedPolicy):
         return result.index_put((rows, columns, torch.zeros_like(rows)), scores)
 
 
-class _Copy(NamedTuple):
-    """One step of one image of each row.
+class _Views(NamedTuple):
+    """What steps saw of their images.
 
     Attributes:
-        columns: (B, N + 2) where the image stands on the tape; -1 in rows that have none.
-        ids: (B, N + 2, 1) what the step saw.
-        chosen: (B, N + 2) bool, the codes that the step revealed by choice.
-        in_place: stands in the image's own columns instead of behind the tape.
+        owner: (E,) row of the tape.
+        columns: (E, N + 2) where the image stands on it.
+        ids: (E, N + 2, 1) codes and masks, between the borders.
+        chosen: (E, N + 2) bool, the codes that the step revealed by choice.
     """
 
+    owner: Tensor
     columns: Tensor
     ids: Tensor
     chosen: Tensor
-    in_place: bool = False
+
+    def split(self, count: int) -> Iterator["_Views"]:
+        """Parts of at most `count`."""
+        return itertools.starmap(_Views, zip(*(field.split(count) for field in self), strict=True))
+
+
+def _views(
+    trajectory: Trajectory, tape: Tape, positions: int, mask_code: int
+) -> tuple[_Views | None, _Views | None, Tape]:
+    """Every step that chose a code: those to put in their images' place, and those to read behind.
+
+    Where every row has one image at most and nobody reads it finished, its own place on the tape
+    serves its first step, so that training on masked images takes one pass.
+
+    Returns:
+        both, None where there are none, and the tape with what was put in its place.
+    """
+    starts = _image_starts(tape)
+    acting, every = trajectory.action_mask[..., 0], []
+    offsets = torch.arange(positions + 2, device=acting.device)
+    is_code = (offsets > 0) & (offsets <= positions)
+    for image in range(starts.shape[1]):
+        (rows,) = (starts[:, image] >= 0).nonzero(as_tuple=True)
+        columns = starts[rows, image, None] + offsets
+        step = torch.where(is_code, trajectory.tape["reveal"][rows[:, None], columns], GIVEN)
+        chosen = is_code & acting[rows[:, None], columns]
+        ids = tape.ids[rows[:, None], columns]
+        for index in range(int(step.max()) + 1):
+            now = chosen & (step == index)
+            (some,) = now.any(1).nonzero(as_tuple=True)
+            masked = torch.where((is_code & (step >= index))[..., None], mask_code, ids)
+            every.append(_Views(rows[some], columns[some], masked[some], now[some]))
+    if not every:
+        return None, None, tape
+    views = _Views(*(torch.cat(fields) for fields in zip(*every, strict=True)))
+    behind = torch.arange(acting.shape[1], device=acting.device) > starts.amax(1)[:, None]
+    if starts.shape[1] > 1 or bool((behind & acting & (tape.kind == Kind.TEXT)).any()):
+        return None, views, tape
+    first = _first_of_each(views.owner)
+    placed = _Views(*(field[first] for field in views))
+    ids = tape.ids.clone()
+    ids[placed.owner[:, None], placed.columns] = placed.ids
+    rest = _Views(*(field[~first] for field in views))
+    return placed, rest if len(rest.owner) else None, tape._replace(ids=ids)
+
+
+def _first_of_each(owner: Tensor) -> Tensor:
+    """(E,) bool: the first entry of each row, entries being in the order of their steps."""
+    order = owner.sort(stable=True)
+    first = torch.ones_like(owner, dtype=torch.bool)
+    first[order.indices[1:]] = order.values.diff() != 0
+    return first
 
 
 def _sample_steps(reveal: Tensor, session: Session) -> Tensor:
@@ -308,17 +319,6 @@ def _sample_steps(reveal: Tensor, session: Session) -> Tensor:
     offsets = torch.arange(taken, device=reveal.device)
     chosen = ((start + offsets) * steps / taken).long().clamp_max(steps - 1)
     return (reveal[..., None] == chosen[:, None]).any(-1)
-
-
-def _steps_of(step: Tensor, chosen: Tensor) -> Tensor:
-    """(B, S) the steps with a chosen code, in order; behind them a step that nothing waits for."""
-    count = int(step.max()) + 1
-    taken = torch.zeros(len(step), count + 1, dtype=torch.bool, device=step.device)
-    taken.scatter_(1, torch.where(chosen, step, count), True)
-    indices = torch.arange(count, device=step.device).expand(len(step), count)
-    ordered = torch.where(taken[:, :count], indices, count).sort(1).values
-    most = int(taken[:, :count].sum(1).max())
-    return ordered[:, :most]
 
 
 def _of(log_probs: Tensor, codes: Tensor) -> Tensor:

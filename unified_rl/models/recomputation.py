@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unified_rl.core.errors import ConfigError
+from unified_rl.decoding.cache import PrefixCache
 
 
 def recompute_layers(modules: Iterable[nn.Module]) -> None:
@@ -36,6 +37,7 @@ def recompute_layers(modules: Iterable[nn.Module]) -> None:
 
 
 def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if torch.is_grad_enabled() and kwargs.get("past_key_values") is None:
+    written = isinstance(kwargs.get("past_key_values"), PrefixCache)  # a second time, if run again
+    if torch.is_grad_enabled() and not written:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
     return forward(*args, **kwargs)

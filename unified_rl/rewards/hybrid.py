@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ class HybridScores(NamedTuple):
     outcome: Tensor
     steps: Tensor | None
     components: dict[str, RewardScores]
+
+    def select(self, rows: Tensor) -> Self:
+        """The scores of the given rows."""
+        return type(self)(
+            self.outcome[rows],
+            None if self.steps is None else self.steps[rows],
+            {name: scores.select(rows) for name, scores in self.components.items()},
+        )
 
 
 class HybridReward:

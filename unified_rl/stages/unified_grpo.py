@@ -20,6 +20,7 @@ from unified_rl.objectives.advantages import (
     zero_variance_fraction,
 )
 from unified_rl.objectives.grpo import GrpoObjective, GrpoTerms
+from unified_rl.objectives.selection import most_spread
 from unified_rl.rewards.hybrid import HybridReward, HybridScores
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
@@ -42,6 +43,9 @@ class UnifiedGRPO(Stage):
         objective: the loss.
         behaviour: how completions are drawn, and therefore scored.
         group_size: G, completions a prompt.
+        trained_per_group: completions of each group that are learnt from, those whose rewards vary
+            most; their advantages are taken among themselves. 0 takes all. For policies that draw
+            faster than they learn, as those that predict masks do. Source: PODS, arXiv 2504.13818.
         level: "outcome" compares whole completions (eq. 5), "process" their modality steps,
             "both" adds the two.
         advantage_scale: "std" divides by the group's standard deviation, "none" only centres.
@@ -65,6 +69,7 @@ class UnifiedGRPO(Stage):
         objective: GrpoObjective,
         behaviour: Behaviour,
         group_size: int = 4,
+        trained_per_group: int = 0,
         level: Level = "outcome",
         advantage_scale: Literal["std", "none"] = "std",
         step_normalisation: Literal["group", "step"] = "group",
@@ -76,6 +81,11 @@ class UnifiedGRPO(Stage):
         super().__init__(policy, optimisation, iterations, seed)
         if group_size < 2:
             raise ConfigError(f"stage.group_size={group_size} leaves nothing to compare; use 2+")
+        if trained_per_group and not 2 <= trained_per_group <= group_size:
+            raise ConfigError(
+                f"stage.trained_per_group={trained_per_group} must be from 2 to "
+                f"stage.group_size={group_size}, or 0 for all"
+            )
         if level not in ("outcome", "process", "both"):
             raise ConfigError(f"stage.level={level!r} is none of outcome, process, both")
         if advantage_scale not in ("std", "none"):
@@ -93,6 +103,7 @@ class UnifiedGRPO(Stage):
             raise ConfigError("behaviour: temperature=0 makes all completions of a group alike")
         self.reward, self.objective, self.behaviour = reward, objective, behaviour
         self.group_size, self.level = group_size, level
+        self.trained_per_group = trained_per_group or group_size
         self.advantage_scale = advantage_scale
         self.step_normalisation = step_normalisation
         self.updates_per_rollout, self.minibatch_count = updates_per_rollout, minibatch_count
@@ -110,10 +121,10 @@ class UnifiedGRPO(Stage):
         """Tests the rewards and refuses sizes that do not fit, before the first step."""
         super().on_fit_start()
         prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
-        if prompts * self.group_size < self.minibatch_count:
+        if prompts * self.trained_per_group < self.minibatch_count:
             raise ConfigError(
-                f"stage.minibatch_count={self.minibatch_count} is more than the completions of a "
-                f"step: data.batch_size={prompts} x stage.group_size={self.group_size}"
+                f"stage.minibatch_count={self.minibatch_count} is more than the completions that a "
+                f"step learns from: data.batch_size={prompts} x {self.trained_per_group}"
             )
         self.reward.self_test()
         self._reference = tuple(r.to(self.reference_device or self.device) for r in self._reference)
@@ -126,8 +137,9 @@ class UnifiedGRPO(Stage):
         clock.append(time.perf_counter())
         scores = self.reward(rollout)
         clock.append(time.perf_counter())
-        advantages = self.compare(rollout, scores)
-        metrics = self.improve(rollout.trajectory, advantages)
+        learnt, judged = self.choose(rollout, scores)
+        advantages = self.compare(learnt, judged)
+        metrics = self.improve(learnt.trajectory, advantages)
         clock.append(time.perf_counter())
         self.latest = rollout, scores
         durations = [after - before for before, after in itertools.pairwise(clock)]
@@ -140,12 +152,19 @@ class UnifiedGRPO(Stage):
         trajectory, completions = self.policy.sample(samples, self.behaviour, self.generator())
         return Rollout(samples, completions, trajectory, self.group_size)
 
+    def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
+        """The completions to learn from."""
+        if self.trained_per_group == rollout.group_size:
+            return rollout, scores
+        rows = most_spread(scores.outcome, rollout.group_size, self.trained_per_group)
+        return rollout.select(rows, self.trained_per_group), scores.select(rows)
+
     def compare(self, rollout: Rollout, scores: HybridScores) -> Tensor:
         """(B, L) advantages; 0 in the prompt."""
         segment = rollout.trajectory.segment
         advantages = torch.zeros(segment.shape, device=segment.device)
         if self.level in ("outcome", "both"):
-            outcome = group_advantages(scores.outcome, self.group_size, self.advantage_scale)
+            outcome = group_advantages(scores.outcome, rollout.group_size, self.advantage_scale)
             advantages = advantages + outcome.to(segment.device)[:, None] * (segment >= 0)
         if self.level in ("process", "both"):
             if scores.steps is None:
@@ -153,7 +172,7 @@ class UnifiedGRPO(Stage):
             advantages = advantages + process_advantages(
                 scores.steps.to(segment.device),
                 segment,
-                self.group_size,
+                rollout.group_size,
                 self.step_normalisation,
                 self.advantage_scale,
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import JanusForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import Cache, JanusForConditionalGeneration, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Capabilities
@@ -106,7 +106,7 @@ class JanusPolicy(NextPositionPolicy):
         return PrefixCache(self.janus.config.text_config, columns)
 
     def backbone(
-        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
     ) -> Tensor:
         """(B, n, width) -> (B, n, width)."""
         return self.janus.model.language_model(

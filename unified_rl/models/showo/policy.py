@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
@@ -153,7 +153,7 @@ class ShowoPolicy(MaskPredictPolicy):
         return PrefixCache(self.showo.config.text_config, columns)
 
     def backbone(
-        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
     ) -> Tensor:
         """(B, n, width) -> (B, n, width)."""
         return self.showo.language_model.model(

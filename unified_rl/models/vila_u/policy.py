@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
@@ -106,7 +106,7 @@ class VilaUPolicy(NextPositionPolicy):
         return PrefixCache(self.vila_u.config.text_config, columns)
 
     def backbone(
-        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
     ) -> Tensor:
         """(B, n, width) -> (B, n, width)."""
         return self.vila_u.language_model.model(
