@@ -206,10 +206,9 @@ def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy):
     values = slowly(), (weight * policy.logprobs(trajectory)).sum()
     slow, fast = (torch.autograd.grad(v, kept, allow_unused=True) for v in values)
     assert values[1].item() == pytest.approx(values[0].item(), abs=1e-4)
-    for expected, found in zip(slow, fast, strict=True):
-        assert (expected is None) == (found is None)
-        if expected is not None:
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert [g is None for g in slow] == [g is None for g in fast]
+    gaps = [(a - b).abs().max() for a, b in zip(slow, fast, strict=True) if a is not None]
+    assert max(gaps) <= 1e-5 * max(g.abs().max() for g in slow if g is not None)
 
 
 # -- understanding ---------------------------------------------------------------------------------
