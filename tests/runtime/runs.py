@@ -2,7 +2,6 @@
 
 import functools
 import logging
-from dataclasses import replace
 
 import lightning
 import torch
@@ -27,12 +26,8 @@ def random_janus():
     return build("janus")
 
 
-def sft(iterations=ITERATIONS, policy=random_janus, optimisation=OPTIMISATION):
-    return WarmupSFT(policy, optimisation, iterations, seed=0, condition_dropout=0.5)
-
-
-def with_muon():
-    return sft(optimisation=replace(OPTIMISATION, muon_learning_rate=2e-2))
+def sft(iterations=ITERATIONS, policy=random_janus):
+    return WarmupSFT(policy, OPTIMISATION, iterations, seed=0, condition_dropout=0.5)
 
 
 def grpo(iterations=ITERATIONS, updates=1):
@@ -49,7 +44,7 @@ def grpo(iterations=ITERATIONS, updates=1):
     )
 
 
-STAGES = {"sft": sft, "sft_muon": with_muon, "grpo": grpo}
+STAGES = {"sft": sft, "grpo": grpo}
 
 
 class Counter(lightning.Callback):

@@ -6,13 +6,12 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.protocols import Policy
 from unified_rl.models.adapter import frozen_base
-from unified_rl.stages.optimisation import PEAK, Optimisation
+from unified_rl.stages.optimisation import Optimisation
 
 SKIP_LIMIT = 5
 """So many steps in a row without a finite gradient end the run."""
@@ -74,10 +73,9 @@ class Stage(lightning.LightningModule):
                     "another model"
                 )
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimisers; their learning rates follow `self.iteration`."""
-        layers = self.policy.parameter_groups().get("language_model", ())
-        return self.optimisation.optimizers(self.policy.parameters(), layers)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; its learning rate follows `self.iteration`."""
+        return self.optimisation.optimizer(self.policy.parameters())
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts iterations."""
@@ -103,11 +101,6 @@ class Stage(lightning.LightningModule):
 
     # -- for stages ----------------------------------------------------------------------------
 
-    @property
-    def learning_rate(self) -> float:
-        """AdamW's, at the last step."""
-        return self._optimizers()[0].param_groups[0]["lr"]
-
     def generator(self, purpose: int = 0) -> torch.Generator:
         """Randomness of this iteration and rank, the same however often a run is resumed."""
         entropy = [self.seed, self.iteration, self.global_rank, purpose]
@@ -126,19 +119,16 @@ class Stage(lightning.LightningModule):
         Raises:
             TrainingError: too many steps in a row had no finite gradient.
         """
-        optimizers = self._optimizers()
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)
         for loss in losses:
             self.manual_backward(loss)
         limit = self.optimisation.gradient_clip or float("inf")
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        parameters = [parameter for group in groups for parameter in group["params"]]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if not np.isfinite(norm):
             self._skipped += 1
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             if self._skipped >= SKIP_LIMIT:
                 raise TrainingError(
                     f"the gradient was {norm} for {SKIP_LIMIT} steps in a row, last at iteration "
@@ -148,15 +138,10 @@ class Stage(lightning.LightningModule):
             return norm
         self._skipped = 0
         factor = self.optimisation.factor(self.iteration, self.iterations)
-        for group in groups:
-            group["lr"] = group[PEAK] * factor
-        for optimizer in optimizers:
-            optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = self.optimisation.learning_rate * factor
+        optimizer.step()
         return norm
-
-    def _optimizers(self) -> list[LightningOptimizer]:
-        found = self.optimizers()
-        return found if isinstance(found, list) else [found]
 
     def report(self, metrics: Mapping[str, float | Tensor]) -> None:
         """Logs metrics of this iteration; those in `progress_metrics` show in the progress bar."""

@@ -39,9 +39,9 @@ class ImageCodec(Stage):
             self.policy.requires_grad_(False)
             self.objective = self.policy.codec_objective()
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser of the codec alone."""
-        return self.optimisation.optimizers(self.objective.parameters())
+        return self.optimisation.optimizer(self.objective.parameters())
 
     def on_train_end(self) -> None:
         """Hands the finished codec to the rest of the policy."""

@@ -201,7 +201,7 @@ class UnifiedGRPO(Stage):
             "policy_loss": sum(float(t.policy_loss) for t in terms) / updates,
             "gradient_norm": sum(norms) / len(norms),
             "replay_error": minibatches[0].replay_error or 0.0,
-            "learning_rate": self.learning_rate,
+            "learning_rate": self.optimizers().param_groups[0]["lr"],
         }
 
     def reference_logprobs(self, trajectory: Trajectory) -> Tensor | None:

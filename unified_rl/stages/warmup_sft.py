@@ -74,7 +74,7 @@ class WarmupSFT(Stage):
                 "text_nll": text_nll,
                 "image_nll": image_nll,
                 "gradient_norm": norm,
-                "learning_rate": self.learning_rate,
+                "learning_rate": self.optimizers().param_groups[0]["lr"],
             }
         )
 
