@@ -69,7 +69,8 @@ def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path
     overrides.append(f"logger.group={config.pipeline.name}")
     if config.choose.rung:
         overrides.append(f"rung={config.choose.rung}")
-    overrides += [*phase.get("overrides", []), *config.overrides]
+    overrides += [*phase.get("overrides", [])]
+    overrides += [*_of_model(config, phase.experiment, []), *config.overrides]
     return train_from(compose("train", overrides), label=phase.name)
 
 
@@ -81,7 +82,8 @@ def _evaluate(
     from unified_rl.models.checkpoint import weights_hash
     from unified_rl.runtime.provenance import config_hash
 
-    overrides = [f"suite={config.pipeline.suite}", *_common(config, folder, checkpoint)]
+    suite = _of_model(config, "suite", config.pipeline.suite)
+    overrides = [f"suite={suite}", *_common(config, folder, checkpoint)]
     overrides += config.evaluation_overrides
     composed = compose("evaluate", overrides)
     key = config_hash(OmegaConf.to_container(composed, resolve=True))
@@ -105,6 +107,11 @@ def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
     train_s = sum(record.get("train_s", 0.0) for record in records.values())
     publish(last["checkpoint"], asset, command, last["evaluation"], train_s)
     print(f"asset:   {asset}")
+
+
+def _of_model(config: DictConfig, name: str, otherwise: Any) -> Any:
+    """What `for_model` says of this model."""
+    return config.for_model.get(config.choose.model, {}).get(name, otherwise)
 
 
 def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:

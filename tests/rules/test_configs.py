@@ -79,6 +79,21 @@ def test_every_pipeline_names_experiments_that_exist(pipeline: str) -> None:
             assert (CONF / "experiment" / f"{phase.experiment}.yaml").is_file()
 
 
+MODELS = yaml.safe_load((CONF / "pipeline.yaml").read_text())["for_model"]
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_what_pipelines_set_for_a_model_exists(model: str) -> None:
+    for name, value in MODELS[model].items():
+        if name == "suite":
+            config = compose("evaluate", [f"model={model}", f"suite={value}"])
+            assert instantiate(config.suite, _convert_="all")
+        else:
+            first = [f"experiment={name}", f"model={model}", "paths.output=unused"]
+            stage = compose("train", [*first, *value]).stage
+            assert instantiate(stage, _convert_="all")
+
+
 @pytest.mark.parametrize("rung", sorted(p.stem for p in (CONF / "rung").glob("*.yaml")))
 def test_every_rung_changes_the_reward(rung: str) -> None:
     config = compose("train", ["experiment=unified_grpo/micro_grpo", f"rung={rung}"])
