@@ -203,13 +203,11 @@ def test_nested_masks_share_out_every_position_once():
     assert set(counts.flatten().tolist()) == {4, 5}
 
 
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"replayed_step_count": 5, "image_step_count": 4}, "more than image_step_count=4"),
-        ({"replayed_step_count": 1, "mask_likelihood": "frozen"}, "needs mask_likelihood='steps'"),
-    ],
-)
-def test_steps_that_cannot_be_replayed_are_refused(settings, reason):
-    with pytest.raises(ValueError, match=reason):
-        Behaviour(**settings)
+def test_frozen_masks_have_no_steps_to_choose_from():
+    with pytest.raises(ValueError, match="needs mask_likelihood='steps'"):
+        Behaviour(replayed_step_count=1, mask_likelihood="frozen")
+
+
+@pytest.mark.parametrize(("count", "some"), [(0, False), (3, True), (4, False), (9, False)])
+def test_as_many_steps_as_there_are_is_all_of_them(count, some):
+    assert Behaviour(replayed_step_count=count, image_step_count=4).replays_some_steps == some

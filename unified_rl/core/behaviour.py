@@ -52,7 +52,7 @@ class Behaviour:
             under masks drawn once, after the image, and kept in the trajectory.
         replayed_step_count: "steps" scores the codes of this many steps of each image, evenly
             spaced from a random start; the others are no actions, so that averages over an image
-            are averages over these. 0 scores all.
+            are averages over these. 0, or as many as there are, scores all.
         frozen_step_count: number of nested masks of "frozen".
         max_text_tokens: limit of one text segment.
         max_image_count: limit of images in one completion.
@@ -92,11 +92,6 @@ class Behaviour:
                 f"replayed_step_count={self.replayed_step_count} needs mask_likelihood='steps'; "
                 "'frozen' replays its own frozen_step_count masks"
             )
-        if self.replayed_step_count > self.image_step_count:
-            raise ValueError(
-                f"replayed_step_count={self.replayed_step_count} is more than "
-                f"image_step_count={self.image_step_count}; 0 scores every step"
-            )
         if self.mask_noise < 0:
             raise ValueError(f"mask_noise={self.mask_noise} is negative; 0 adds no noise")
         counts = ("image_step_count", "frozen_step_count", "max_text_tokens", "max_image_count")
@@ -112,7 +107,8 @@ class Behaviour:
     @property
     def replays_some_steps(self) -> bool:
         """Whether only some steps of a mask-predicting family's image are actions."""
-        return self.mask_likelihood == "steps" and self.replayed_step_count > 0
+        few = 0 < self.replayed_step_count < self.image_step_count
+        return few and self.mask_likelihood == "steps"
 
     @property
     def replays_guided(self) -> bool:
