@@ -36,9 +36,7 @@ def main(config: DictConfig) -> int:
     print(f"checkpoint: {output}")
     if left_out:
         names = " and ".join(left_out)
-        print(
-            f"not written: {names}, which the authors keep elsewhere; frozen unless made trainable"
-        )
+        print(f"not written: {names}; if they were trained too, export with original= their folder")
     return 0
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LITERAL = ("prompt", "image")
 """Settings whose values are texts: a comma in them is a comma, not a sweep."""
-IN_QUOTES = re.compile(r"""(['"])(\\.|(?!\1).)*\1""", re.DOTALL)
+IN_QUOTES = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", re.DOTALL)
 """A value that is quoted as a whole, not one that begins with a quotation."""
 SHOWN = 12
 """Answers that the terminal shows."""

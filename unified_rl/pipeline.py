@@ -69,8 +69,8 @@ def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path
     overrides.append(f"logger.group={config.pipeline.name}")
     if config.choose.rung:
         overrides.append(f"rung={config.choose.rung}")
-    overrides += [*phase.get("overrides", [])]
-    overrides += [*_of_model(config, phase.experiment, []), *config.overrides]
+    overrides += [*_of_model(config, phase.experiment, [])]
+    overrides += [*phase.get("overrides", []), *config.overrides]
     return train_from(compose("train", overrides), label=phase.name)
 
 

@@ -79,7 +79,7 @@ def exported(trained, start, tmp_path):
     lines = out.splitlines()
     assert (code, lines[0]) == (0, f"checkpoint: {output}"), err
     left_out = ["not written: codec"] if "showo" in model else []
-    assert [line.partition(",")[0] for line in lines[1:]] == left_out
+    assert [line.partition(";")[0] for line in lines[1:]] == left_out
     return original, output, changed
 
 

@@ -287,11 +287,19 @@ def checkpointed(adapter):
 DROPPED = Adapter("lora", rank=4, dropout=0.1)
 
 
+@pytest.fixture(scope="module", params=["janus", "showo"])
+def drawn(request):
+    """A family and a trajectory of all its tasks, with guidance; Show-o replays behind a cache."""
+    policy = build(request.param)
+    return request.param, policy.sample(mixed() * 3, SHORT, torch.Generator().manual_seed(0))[0]
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("adapter", [Adapter(), ONLY_LORA, DROPPED], ids=["full", "lora", "drop"])
-def test_checkpointing_changes_no_gradient(adapter, training, trajectory):
+def test_checkpointing_changes_no_gradient(adapter, training, drawn):
+    family, trajectory = drawn
     plain, saving = (
-        gradients(trained(adapt(seeded(), each)).train(training), trajectory)
+        gradients(trained(adapt(seeded(family), each)).train(training), trajectory)
         for each in (adapter, checkpointed(adapter))
     )
     assert plain.keys() == saving.keys()
@@ -299,14 +307,16 @@ def test_checkpointing_changes_no_gradient(adapter, training, trajectory):
     assert all(torch.equal(plain[name], saving[name]) for name in plain)
 
 
-def seeded():
-    policy = build("janus")
+def seeded(family):
+    policy = build(family)
     torch.manual_seed(0)  # of LoRA's first matrices
     return policy
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_checkpointing_keeps_fewer_activations(training, trajectory):
+def test_checkpointing_keeps_fewer_activations(training, drawn):
+    family, trajectory = drawn
+
     def kept(policy):
         sizes = []
 
@@ -318,7 +328,7 @@ def test_checkpointing_keeps_fewer_activations(training, trajectory):
             policy.train(training).logprobs(trajectory)
         return sum(sizes)
 
-    plain, saving = (adapt(build("janus"), a) for a in (Adapter(), checkpointed(Adapter())))
+    plain, saving = (adapt(build(family), a) for a in (Adapter(), checkpointed(Adapter())))
     assert kept(saving) < 0.7 * kept(plain)
 
 

@@ -243,6 +243,19 @@ def test_an_untrained_model_is_exported_bit_for_bit(folders, tmp_path):
 
 
 @torch.no_grad()
+def test_a_trained_eye_comes_back_in_its_own_folder(folders, tmp_path):
+    policy = load(folders)
+    changed = policy.showo.vision_model.pre_layrnorm.bias
+    changed.add_(0.5)
+    left_out = export(policy.showo, folders["vision"], tmp_path / "out")
+    assert left_out == ("language_model", "codec")
+    before, after = FolderWeights(folders["vision"]), FolderWeights(tmp_path / "out")
+    differing = [n for n in before.names() if not torch.equal(before.read(n), after.read(n))]
+    assert differing == ["vision_model.pre_layrnorm.bias"]
+    assert torch.equal(after.read(differing[0]), changed.to(before.read(differing[0]).dtype))
+
+
+@torch.no_grad()
 def test_a_trained_projector_comes_back(folders, tmp_path):
     policy = load(folders)
     policy.showo.projector[2].bias.add_(0.5)

@@ -29,7 +29,6 @@ from unified_rl.models.showo.official import (
     CODEC_KEY_MAP,
     KEY_MAP,
     export,
-    export_codec,
     official_showo,
 )
 from unified_rl.models.showo.official_prompt import TASK_TOKENS, official_template
@@ -131,8 +130,8 @@ def test_a_long_prompt_is_cut_on_demand(folders):
 
 
 def test_an_untrained_model_is_exported_bit_for_bit(policy, folders, tmp_path):
-    export(policy.showo, folders["checkpoint"], tmp_path / "out")
-    export_codec(policy.showo, folders["codec"], tmp_path / "codec")
+    assert export(policy.showo, folders["checkpoint"], tmp_path / "out") == ("codec",)
+    assert export(policy.showo, folders["codec"], tmp_path / "codec") == ("language_model",)
     for folder, expected in (("out", language_state()), ("codec", codec_state())):
         weights = FolderWeights(tmp_path / folder)
         for name, tensor in expected.items():

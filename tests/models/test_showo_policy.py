@@ -12,6 +12,7 @@ from tests.toys.samples import drawings, mixed, questions, stories
 from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.core.sample import Image, Sample, Task, Text
+from unified_rl.core.trajectory import Modality
 from unified_rl.data.images import fit
 from unified_rl.decoding.masked import SCHEDULES
 from unified_rl.decoding.tape import Columns, Kind, Tape, stack
@@ -169,8 +170,11 @@ def test_the_last_code_moves_the_first_but_no_word_before(policy):
 # -- replay ----------------------------------------------------------------------------------------
 
 
-def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy):
-    behaviour = Behaviour(max_text_tokens=4, max_image_count=2, image_step_count=3)
+@pytest.mark.parametrize("scale", [1.0, 3.0], ids=["plain", "guided"])
+def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy, scale):
+    behaviour = Behaviour(
+        max_text_tokens=4, max_image_count=2, image_step_count=3, guidance_scale=scale
+    )
     trajectory, _ = policy.sample([*drawings(2), *stories(120)], behaviour, seeded())
     trajectory = trajectory.select((trajectory.tape["kind"] == Kind.CODE).any(1))
     tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
@@ -189,7 +193,8 @@ def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy):
                 one = Tape(*(field[row : row + 1] for field in tape))._replace(ids=masked[None])
                 columns = inside & (trajectory.tape["reveal"][row] == step)
                 states = policy.read(one)[0, columns]
-                chosen = policy.code_log_probs(states, None, behaviour).gather(
+                twin = policy.read(one.twin)[0, columns] if behaviour.guided else None
+                chosen = policy.code_log_probs(states, twin, behaviour).gather(
                     1, tape.ids[row, columns]
                 )
                 total = total + (weight[row, columns] * chosen).sum()
@@ -209,6 +214,15 @@ def test_replay_and_its_gradient_are_those_of_every_step_read_by_itself(policy):
     assert [g is None for g in slow] == [g is None for g in fast]
     gaps = [(a - b).abs().max() for a, b in zip(slow, fast, strict=True) if a is not None]
     assert max(gaps) <= 1e-5 * max(g.abs().max() for g in slow if g is not None)
+
+
+def test_images_without_an_action_are_read_and_not_scored(policy):
+    trajectory = policy.encode(stories(2), seeded())
+    text = trajectory._replace(action_mask=trajectory.mask_of(Modality.TEXT))
+    expected = policy.logprobs(trajectory) * text.action_mask
+    assert (policy.logprobs(text) - expected).abs().max() <= 1e-5
+    none = trajectory._replace(action_mask=torch.zeros_like(trajectory.action_mask))
+    assert not policy.logprobs(none).any()
 
 
 # -- understanding ---------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Behaviour:
         if self.replayed_step_count and self.mask_likelihood == "frozen":
             raise ValueError(
                 f"replayed_step_count={self.replayed_step_count} needs mask_likelihood='steps'; "
-                "'frozen' replays its own frozen_step_count masks"
+                "'frozen' has frozen_step_count masks of its own, so set replayed_step_count=0"
             )
         if self.mask_noise < 0:
             raise ValueError(f"mask_noise={self.mask_noise} is negative; 0 adds no noise")

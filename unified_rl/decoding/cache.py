@@ -50,7 +50,8 @@ class _KeptLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = key_states, value_states
+        if self.keys is None:
+            self.keys, self.values = key_states, value_states
         return key_states, value_states
 
     def get_seq_length(self) -> int:
@@ -58,22 +59,23 @@ class _KeptLayer(DynamicLayer):
 
 
 class _BehindLayer(DynamicLayer):
-    """Lets a pass see what was kept; keeps nothing of it."""
+    """Lets a pass see what another layer kept; keeps nothing itself."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    def __init__(self, kept: _KeptLayer, rows: Tensor, columns: int) -> None:
         super().__init__()
-        self.keys, self.values = keys, values
+        self._kept, self._rows, self._columns = kept, rows, columns
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
+        place = self._rows, slice(None), slice(self._columns)
         return (
-            torch.cat([self.keys, key_states], dim=-2),
-            torch.cat([self.values, value_states], dim=-2),
+            torch.cat([self._kept.keys[place], key_states], dim=-2),
+            torch.cat([self._kept.values[place], value_states], dim=-2),
         )
 
     def get_seq_length(self) -> int:
-        return self.keys.shape[-2]
+        return self._columns
 
 
 class KeptCache(Cache):
@@ -92,9 +94,4 @@ class KeptCache(Cache):
             rows: (E,) int64, the row of the kept pass that each row of the next one follows.
             columns: how many.
         """
-        return Cache(
-            layers=[
-                _BehindLayer(layer.keys[rows, :, :columns], layer.values[rows, :, :columns])
-                for layer in self.layers
-            ]
-        )
+        return Cache(layers=[_BehindLayer(layer, rows, columns) for layer in self.layers])

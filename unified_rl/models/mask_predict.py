@@ -266,8 +266,8 @@ def _views(
 ) -> tuple[_Views | None, _Views | None, Tape]:
     """Every step that chose a code: those to put in their images' place, and those to read behind.
 
-    Where every row has one image at most and nobody reads it finished, its own place on the tape
-    serves its first step, so that training on masked images takes one pass.
+    In rows with one image that no later word is learnt from, its own place on the tape serves its
+    first step, so that training on masked drawings takes one pass.
 
     Returns:
         both, None where there are none, and the tape with what was put in its place.
@@ -290,10 +290,14 @@ def _views(
     if not every:
         return None, None, tape
     views = _Views(*(torch.cat(fields) for fields in zip(*every, strict=True)))
+    if not len(views.owner):
+        return None, None, tape
     behind = torch.arange(acting.shape[1], device=acting.device) > starts.amax(1)[:, None]
-    if starts.shape[1] > 1 or bool((behind & acting & (tape.kind == Kind.TEXT)).any()):
+    follows = (behind & acting & (tape.kind == Kind.TEXT)).any(1)
+    alone = ((starts >= 0).sum(1) == 1) & ~follows
+    first = _first_of_each(views.owner) & alone[views.owner]
+    if not bool(first.any()):
         return None, views, tape
-    first = _first_of_each(views.owner)
     placed = _Views(*(field[first] for field in views))
     ids = tape.ids.clone()
     ids[placed.owner[:, None], placed.columns] = placed.ids

@@ -10,7 +10,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unified_rl.core.errors import ConfigError
-from unified_rl.decoding.cache import PrefixCache
 
 
 def recompute_layers(modules: Iterable[nn.Module]) -> None:
@@ -18,8 +17,8 @@ def recompute_layers(modules: Iterable[nn.Module]) -> None:
 
     Departs: the library's own switch acts in training mode only, where it also drops the cache. RL
         stages learn in evaluation mode, without dropout, and would keep every activation; sampling
-        in training mode would lose its cache. So here it hangs on gradients and on the cache, not
-        on the mode.
+        in training mode would lose its cache. So here it hangs on gradients, not on the mode. A
+        layer that is run again must change no cache; `KeptCache` keeps what it was given first.
 
     Raises:
         ConfigError: there is no such layer.
@@ -37,7 +36,6 @@ def recompute_layers(modules: Iterable[nn.Module]) -> None:
 
 
 def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    written = isinstance(kwargs.get("past_key_values"), PrefixCache)  # a second time, if run again
-    if torch.is_grad_enabled() and not written:
+    if torch.is_grad_enabled():
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
     return forward(*args, **kwargs)

@@ -123,8 +123,9 @@ class UnifiedGRPO(Stage):
         prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
         if prompts * self.trained_per_group < self.minibatch_count:
             raise ConfigError(
-                f"stage.minibatch_count={self.minibatch_count} is more than the completions that a "
-                f"step learns from: data.batch_size={prompts} x {self.trained_per_group}"
+                f"stage.minibatch_count={self.minibatch_count} is more than the "
+                f"{prompts * self.trained_per_group} completions that an iteration learns from; "
+                "lower it, or raise data.batch_size, stage.group_size or stage.trained_per_group"
             )
         self.reward.self_test()
         self._reference = tuple(r.to(self.reference_device or self.device) for r in self._reference)

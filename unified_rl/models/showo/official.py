@@ -42,6 +42,8 @@ KEY_MAP = KeyMap(
     head="showo.lm_head.weight",
     parts=("language_model.", "projector."),
 )
+PART_OF = {"showo.": "language_model", "mm_projector.": "language_model", "vision_model.": "vision"}
+"""Which folder a tensor is in, by how its name begins; all others are the codec's."""
 CODEC_KEY_MAP = KeyMap("MAGVIT-v2", (Rule("(.+)", (r"codec.\1",)),), parts=("codec.",))
 
 
@@ -223,14 +225,26 @@ def build(
     return model.eval()
 
 
-def export(model: ShowoModel, original: Path, destination: Path) -> None:
-    """Writes what the authors' checkpoint holds: the language model, and the projector if any.
+def export(model: ShowoModel, original: Path, destination: Path) -> tuple[str, ...]:
+    """Writes the part of the model that `original` holds; the authors keep three folders.
 
-    See `key_map.export`. CLIP has a folder of its own, which is not written.
+    See `key_map.export`. Theirs are the language model, with the projector if there is one, the
+    codec, and CLIP.
+
+    Returns:
+        Names of `parameter_groups` that are in other folders.
     """
-    key_map.export(model, {".": KEY_MAP}, original, destination)
-
-
-def export_codec(model: ShowoModel, original: Path, destination: Path) -> None:
-    """Writes the codec in the layout of its own folder, where training changed that too."""
-    key_map.export(model, {".": CODEC_KEY_MAP}, original, destination)
+    maps = {"language_model": KEY_MAP, "codec": CODEC_KEY_MAP}
+    if model.vision_model is not None:
+        maps["vision"] = vision_key_map(model.config.vision_config)
+    part = next(
+        (
+            part
+            for name in FolderWeights(original).names()
+            for start, part in PART_OF.items()
+            if name.startswith(start) and part in maps
+        ),
+        "codec",
+    )
+    key_map.export(model, {".": maps[part]}, original, destination)
+    return tuple(name for name in maps if name != part)

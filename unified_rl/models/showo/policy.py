@@ -218,5 +218,4 @@ class ShowoPolicy(MaskPredictPolicy):
         """Writes the authors' layout; see `UnifiedPolicy`."""
         from unified_rl.models.showo import official  # which makes policies itself
 
-        official.export(self.showo, original, destination)
-        return ("codec",) if self.showo.vision_model is None else ("codec", "vision")
+        return official.export(self.showo, original, destination)
