@@ -10,6 +10,8 @@ ARGS ?=
 CHECKPOINT ?= outputs/demo/$(MODEL)/grpo/checkpoint
 WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
+# How a model draws, where it does so in a way of its own and ARGS says nothing of it.
+own = $(if $(wildcard conf/$(1)/$(MODEL).yaml),$(if $(findstring $(1)=,$(ARGS)),,$(1)=$(MODEL)))
 
 # The tests and tools never talk to a hub or a tracker.
 export HF_HUB_OFFLINE ?= 1
@@ -50,13 +52,13 @@ warmup: setup ## stage 1: supervised warm-up
 	$(RUN) unified_rl.train experiment=unified_grpo/micro_warmup model=$(MODEL) $(ARGS)
 
 unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
-	$(RUN) unified_rl.train experiment=unified_grpo/micro_grpo model=$(MODEL) $(ARGS)
+	$(RUN) unified_rl.train experiment=unified_grpo/micro_grpo model=$(MODEL) $(call own,behaviour) $(ARGS)
 
 evaluate: setup ## scores of CHECKPOINT on held-out prompts
-	$(RUN) unified_rl.evaluate model=$(MODEL) model.checkpoint=$(CHECKPOINT) $(ARGS)
+	$(RUN) unified_rl.evaluate model=$(MODEL) $(call own,suite) model.checkpoint=$(CHECKPOINT) $(ARGS)
 
 generate: setup ## an answer to PROMPT, as files and a page
-	$(RUN) unified_rl.generate model=$(MODEL) prompt="$(PROMPT)" $(ARGS)
+	$(RUN) unified_rl.generate model=$(MODEL) $(call own,behaviour) prompt="$(PROMPT)" $(ARGS)
 
 sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
 	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)

@@ -82,8 +82,7 @@ def _evaluate(
     from unified_rl.models.checkpoint import weights_hash
     from unified_rl.runtime.provenance import config_hash
 
-    suite = _of_model(config, "suite", config.pipeline.suite)
-    overrides = [f"suite={suite}", *_common(config, folder, checkpoint)]
+    overrides = [f"suite={_suite(config)}", *_common(config, folder, checkpoint)]
     overrides += config.evaluation_overrides
     composed = compose("evaluate", overrides)
     key = config_hash(OmegaConf.to_container(composed, resolve=True))
@@ -105,13 +104,17 @@ def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
     asset = Path(config.paths.assets) / config.choose.model
     command = f"make {config.pipeline.name} MODEL={config.choose.model}"
     train_s = sum(record.get("train_s", 0.0) for record in records.values())
-    publish(last["checkpoint"], asset, command, last["evaluation"], train_s)
+    publish(last["checkpoint"], asset, command, last["evaluation"], _suite(config), train_s)
     print(f"asset:   {asset}")
 
 
 def _of_model(config: DictConfig, name: str, otherwise: Any) -> Any:
     """What `for_model` says of this model."""
     return config.for_model.get(config.choose.model, {}).get(name, otherwise)
+
+
+def _suite(config: DictConfig) -> str:
+    return _of_model(config, "suite", config.pipeline.suite)
 
 
 def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:

@@ -19,7 +19,12 @@ CODEC = re.compile(r"(^|\.)(codec|vqmodel)\.")
 
 
 def publish(
-    checkpoint: Path, asset: Path, command: str, evaluation: Mapping[str, Any], train_s: float
+    checkpoint: Path,
+    asset: Path,
+    command: str,
+    evaluation: Mapping[str, Any],
+    suite: str,
+    train_s: float,
 ) -> None:
     """Copies a checkpoint folder and lays a `README.md` with its measured scores into it.
 
@@ -31,6 +36,7 @@ def publish(
         asset: final place; replaced as a whole.
         command: what makes it again.
         evaluation: `evaluation.json` of this checkpoint.
+        suite: option of `conf/suite` that gave it.
         train_s: seconds that all training phases took together.
     """
 
@@ -40,7 +46,7 @@ def publish(
                 _store_small(path, folder / path.name)
             elif path.name != "provenance.json":
                 shutil.copy2(path, folder / path.name)
-        (folder / "README.md").write_text(_card(asset.name, command, evaluation, train_s))
+        (folder / "README.md").write_text(_card(asset.name, command, evaluation, suite, train_s))
         origin = {key: evaluation["provenance"][key] for key in ORIGIN}
         card = {"command": command, "provenance": origin}
         (folder / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -57,7 +63,9 @@ def _store_small(path: Path, target: Path) -> None:
     target.chmod(0o644)  # the library makes private files
 
 
-def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float) -> str:
+def _card(
+    name: str, command: str, evaluation: Mapping[str, Any], suite: str, train_s: float
+) -> str:
     metrics, origin = evaluation["metrics"], evaluation["provenance"]
     hardware, versions = origin["hardware"], origin["versions"]
     rows = [
@@ -85,7 +93,8 @@ def _card(name: str, command: str, evaluation: Mapping[str, Any], train_s: float
             "- stored in float16 outside the image tokenizer; scored before it was rounded",
             "- trained on pictures that the micro-world draws itself; no outside data",
             "",
-            "Held-out prompts, strict scoring by the pixel verifier, 95% intervals:",
+            f"Held-out prompts of `conf/suite/{suite}.yaml`, strict scoring by the pixel verifier,",
+            "95% intervals:",
             "",
             "| score | value | interval | n |",
             "|---|---|---|---|",
