@@ -1,32 +1,69 @@
-"""Adds an adapter to the weights that it was trained on and writes an ordinary model's folder."""
+"""Adds an adapter to its base, or makes one model of several that were trained from one base.
+
+rule=adapter (the default) takes `checkpoint`, the other rules take `checkpoints` and `base`.
+"""
 
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.cli import run
 
 
 def main(config: DictConfig) -> int:
-    """Merges `checkpoint` into `output`.
+    """Merges `checkpoint`, or `checkpoints`, into `output`.
 
     Args:
         config: composed from `conf/merge.yaml`.
-    """
-    from hydra.utils import instantiate
 
-    from unified_rl.models.adapter_folder import merged
-    from unified_rl.models.checkpoint import require_new, write_folder
+    Raises:
+        ConfigError: `checkpoints` is not a list of folders, or the rule does not fit it.
+        CheckpointError: a folder cannot be read, does not fit the others, or `output` is taken.
+    """
+    from unified_rl.models.checkpoint import require_new
     from unified_rl.runtime.quiet import quieten
 
     quieten()
-    adapter, output = Path(config.checkpoint), Path(config.output)
+    output = Path(config.output)
     require_new(output, "output")
-    policy = merged(instantiate(config.model, _convert_="all"), str(adapter), config.base)
-    write_folder(output, policy.save, {"merged_from": str(adapter.resolve())})
+    if config.rule is None:
+        _merge_adapter(config, output)
+    else:
+        _merge_models(config, output)
     print(f"checkpoint: {output}")
     return 0
+
+
+def _merge_adapter(config: DictConfig, output: Path) -> None:
+    from hydra.utils import instantiate
+
+    from unified_rl.models.adapter_folder import merged
+    from unified_rl.models.checkpoint import write_folder
+
+    adapter = Path(config.checkpoint)
+    policy = merged(instantiate(config.model, _convert_="all"), str(adapter), config.base)
+    write_folder(output, policy.save, {"merged_from": str(adapter.resolve())})
+
+
+def _merge_models(config: DictConfig, output: Path) -> None:
+    from hydra.utils import instantiate
+
+    from unified_rl.models.merged_folder import merge_folders
+
+    folders = OmegaConf.to_container(config).get("checkpoints")
+    if not (isinstance(folders, list) and folders and all(isinstance(f, str) for f in folders)):
+        raise ConfigError(f"checkpoints={folders} must list folders: checkpoints='[A,B]'")
+    settings = OmegaConf.to_container(config.rule, resolve=True)
+    del settings["_partial_"]  # how Hydra builds the rule says nothing of it
+    merge_folders(
+        instantiate(config.rule, _convert_="all"),
+        [Path(folder) for folder in folders],
+        None if config.base is None else Path(config.base),
+        output,
+        settings,
+    )
 
 
 if __name__ == "__main__":

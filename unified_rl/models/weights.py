@@ -125,6 +125,10 @@ class FolderWeights(Weights):
         """Reads one tensor from its file."""
         return self._open(self.folder / self._shard_of[name])[name, dtype]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, which is not read for it."""
+        return self._open(self.folder / self._shard_of[name]).shape(name)
+
     def write_shard(self, shard: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a file of the same name and format, with the original's metadata."""
         if shard.endswith(".bin"):
@@ -180,6 +184,10 @@ class _Safetensors:
         with self._open() as file:
             return _copy(file.get_tensor(name), dtype)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        with self._open() as file:
+            return tuple(file.get_slice(name).get_shape())
+
     def _open(self) -> Any:
         try:
             return safe_open(self.path, "pt")
@@ -203,6 +211,9 @@ class _Pickle:
         tensor = self._mapped()[name]
         self._bytes_read += tensor.nbytes
         return _copy(tensor, dtype)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._mapped()[name].shape)
 
     def _mapped(self) -> Mapping[str, Tensor]:
         if self._tensors is None or self._bytes_read > _REMAP_AFTER:
