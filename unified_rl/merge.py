@@ -1,6 +1,9 @@
 """Adds an adapter to its base, or makes one model of several that were trained from one base.
-
-rule=adapter (the default) takes `checkpoint`, the other rules take `checkpoints` and `base`.
+python -m unified_rl.merge checkpoint=ADAPTER output=FOLDER
+python -m unified_rl.merge rule=linear checkpoints='[A,B]' output=FOLDER rule.weights='[3,1]'
+python -m unified_rl.merge rule=task_arithmetic checkpoints='[A,B]' base=C output=FOLDER
+python -m unified_rl.merge rule=gaussian checkpoints='[A,B]' base=C output=FOLDER rule.spread=2
+A and B are whole models of one family that were trained from C; the result is laid out like A.
 """
 
 import sys
