@@ -61,6 +61,16 @@ def test_every_tensor_is_found_and_read_bit_for_bit(folder):
         assert read.dtype == tensor.dtype and torch.equal(read, tensor)
 
 
+def test_shapes_are_known_without_reading(folder):
+    weights = FolderWeights(folder)
+    assert {name: weights.shape(name) for name in STATE} == {
+        "a.weight": (2, 3),
+        "a.bias": (2,),
+        "b.weight": (2, 2, 2),
+        "table": (3,),
+    }
+
+
 def test_only_floats_are_converted(folder):
     weights = FolderWeights(folder)
     assert torch.equal(weights.read("a.weight", torch.bfloat16), STATE["a.weight"].bfloat16())
