@@ -58,6 +58,17 @@ def golden_question(category: str) -> tuple[Sample, Completion]:
     return sample, Completion((Text(question.answer),), finished=True)
 
 
+def golden_choice() -> tuple[Sample, str]:
+    """A question with options and the letter of the right one."""
+    words = "which shape has three corners\nA. a circle\nB. a triangle\nC. a square"
+    return _asked(words, "B"), "B"
+
+
+def golden_formula() -> tuple[Sample, str]:
+    """A question whose gold answer is a formula, and the same answer written otherwise."""
+    return _asked("what is one divided by two", r"\frac{1}{2}"), "0.5"
+
+
 def with_texts_of(completion: Completion, other: Completion) -> Completion:
     """The completion with the texts of another one of the same layout."""
     return _merged(completion, other, Text)
@@ -66,6 +77,10 @@ def with_texts_of(completion: Completion, other: Completion) -> Completion:
 def with_images_of(completion: Completion, other: Completion) -> Completion:
     """The completion with the images of another one of the same layout."""
     return _merged(completion, other, Image)
+
+
+def _asked(words: str, answer: str) -> Sample:
+    return Sample(f"golden question {words!r}", Task.TEXT, (Text(words),), facts={"answer": answer})
 
 
 def _told(story: Story, seed: int) -> tuple[Sample, Completion]:
