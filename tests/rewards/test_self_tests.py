@@ -5,7 +5,16 @@ import pytest
 from tests.rewards.cases import GOLD, STORY_SAMPLE, rollout, told
 from unified_rl.core.errors import RewardError
 from unified_rl.microworld.verify import Verdict
-from unified_rl.rewards import alignment, coherence, format, sight, textual, visual
+from unified_rl.rewards import (
+    accuracy,
+    alignment,
+    coherence,
+    format,
+    reasoning_format,
+    sight,
+    textual,
+    visual,
+)
 from unified_rl.rewards.base import StepwiseScore
 from unified_rl.rewards.hybrid import HybridReward
 
@@ -15,6 +24,8 @@ REWARDS = (
     visual.VisualReward,
     alignment.AlignmentReward,
     coherence.CoherenceReward,
+    accuracy.AccuracyReward,
+    reasoning_format.ReasoningFormatReward,
 )
 BLIND = (
     (format.FormatReward, format, "is_well_formed", lambda completion: True),
@@ -26,6 +37,10 @@ BLIND = (
     (alignment.AlignmentReward, sight, "verify", lambda image, facts: Verdict(True, 1.0, ())),
     (alignment.AlignmentReward, alignment, "said_facts", lambda text: None),
     (coherence.CoherenceReward, sight, "detect", lambda image: ()),
+    (accuracy.AccuracyReward, accuracy, "same_answer", lambda answer, gold: True),
+    (accuracy.AccuracyReward, accuracy, "chosen_option", lambda answer, options: "B"),
+    (accuracy.AccuracyReward, accuracy, "split_reasoning", lambda text: None),
+    (reasoning_format.ReasoningFormatReward, reasoning_format, "is_reasoned", lambda answer: True),
 )
 
 
