@@ -1,6 +1,8 @@
 """Asks a policy: prompt="..." draws, image=FILE beside it asks, task=story tells a story.
-
-prompts=FILE asks many prompts. Written are PNG files, one line of JSON an answer, and a page.
+python -m unified_rl.generate prompt="draw a red circle" count=4
+python -m unified_rl.generate prompt="what is the color of the object" image=picture.png
+python -m unified_rl.generate checkpoint=FOLDER task=story prompts=prompts.txt
+Written are PNG files, one line of JSON an answer, and a page.
 """
 
 import re

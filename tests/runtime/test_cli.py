@@ -276,6 +276,13 @@ def test_help_needs_no_torch_and_tells_what_there_is(folder):
     assert done.stdout.count("  python toy.py") == 4
 
 
+def test_help_with_examples_of_its_own_gets_no_others(folder):
+    (folder / "toy.py").write_text(SCRIPT.replace("Trains a toy.", "Runs python toy.py often."))
+    done = script(folder, "--help")
+    assert (done.returncode, "Examples:" in done.stdout) == (0, False)
+    assert "  model: large" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -13,17 +13,21 @@ from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.config_groups import Groups, compose, open_hydra
 from unified_rl.runtime.setting_check import kind, paths
 
+_TELLING = ("experiment", "pipeline", "model")
+"""Groups that an example is best made with."""
+
 
 def help_text(conf: Path, config_name: str, description: str, overrides: list[str]) -> str:
     """What the entry point does, the options of each group, examples, where outputs go."""
     if not conf.is_absolute():
         raise ConfigError(f"--help needs an absolute folder, not --config-path {conf}")
     with open_hydra(conf) as loader:
-        groups = Groups(loader, conf)
-        options = {name: groups.options(name) for name in groups.names()}
-        cfg = compose(config_name, overrides)
+        groups, cfg = Groups(loader, conf), compose(config_name, overrides)
         defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
-    chosen = {default.config_path for default in defaults}
+        chosen = {str(default.config_path) for default in defaults}
+        choices = cfg.hydra.runtime.choices
+        own = {*choices, *(path.rpartition("/")[0] for path in chosen)}  # lists are no choices
+        options = {name: groups.options(name) for name in groups.names() if name in own}
     places = OmegaConf.to_container(cfg.hydra)
     lines = [inspect.cleandoc(description).partition("\n\n")[0], ""]
     lines += [f"Config groups in {conf} (group=option; * is chosen unless you say otherwise):"]
@@ -31,7 +35,9 @@ def help_text(conf: Path, config_name: str, description: str, overrides: list[st
         marked = [f"{name}*" if f"{group}/{name}" in chosen else name for name in names]
         lines.append(f"  {group}: {', '.join(marked)}")
     del cfg.hydra
-    lines += ["", "Examples:", *_examples(_command(), options, OmegaConf.to_container(cfg))]
+    if _command() not in description:  # which else brings its own
+        taken = {name: choices.get(name) or names[0] for name, names in options.items() if names}
+        lines += ["", "Examples:", *_examples(_command(), taken, OmegaConf.to_container(cfg))]
     lines += [
         "",
         "Outputs (${...} is filled in when a run starts):",
@@ -43,10 +49,10 @@ def help_text(conf: Path, config_name: str, description: str, overrides: list[st
     return "\n".join(lines)
 
 
-def _examples(command: str, options: dict[str, list[str]], tree: dict[str, Any]) -> Iterator[str]:
-    """Four command lines made from what the config offers."""
-    group = "experiment" if options.get("experiment") else next(iter(options), "")
-    choice = f" {group}={options[group][0]}" if group else ""
+def _examples(command: str, options: dict[str, str], tree: dict[str, Any]) -> Iterator[str]:
+    """Four command lines made from what the config offers; `options` has one for each group."""
+    group = next((name for name in (*_TELLING, *options) if name in options), "")
+    choice = f" {group}={options[group]}" if group else ""
     number = next(
         (path for path in sorted(paths(tree), key=len) if kind(tree, path) == "a number"), "seed"
     )
