@@ -265,7 +265,7 @@ def test_every_command_asks_for_its_checkpoint(start, command):
 
 @pytest.mark.parametrize("command", ["export", "merge"])
 def test_folders_that_are_not_given_are_asked_for(start, command):
-    refused(start(command), "have no value; give checkpoint=... (conf/", " and output=... (conf/")
+    refused(start(command), "have no value; give ", " checkpoint=... (conf/", " output=... (conf/")
 
 
 def test_a_data_set_that_is_not_given_is_asked_for(start):
