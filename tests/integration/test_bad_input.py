@@ -1,11 +1,9 @@
 """Bad input from the command line: one line that names the file or value and what mends it."""
 
-import importlib
 import json
 import os
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from unified_rl.core.errors import UserError
 from unified_rl.data.images import read_image
 from unified_rl.data.jsonl import JsonlSource
 from unified_rl.generate import literal
-from unified_rl.runtime.cli import register_resolvers, run
+from unified_rl.runtime.cli import register_resolvers
 from unified_rl.runtime.explaining import explain
 
 ROOT = Path(__file__).parents[2]
@@ -40,22 +38,14 @@ COMMANDS = {
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, capfd):
-    """Runs a command line in this process; exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+def start(run_command):
+    """Runs a command with what makes it small."""
 
     def start(command, *arguments):
         arguments = [*map(str, arguments), *COMMANDS.get(command, [])]
         if command == "generate" and not any(a.startswith("prompts=") for a in arguments):
             arguments.append("prompt=draw a red circle")
-        monkeypatch.setattr(sys, "argv", [command, *arguments])
-        if command == "generate":
-            sys.argv[1:] = literal(arguments)
-        entry = importlib.import_module(f"unified_rl.{command}")
-        code = run(entry.main, command, entry.__doc__)
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(command, *(literal(arguments) if command == "generate" else arguments))
 
     return start
 

@@ -1,7 +1,7 @@
 """`python -m unified_rl.export` from its command line, on random models in the authors' layouts."""
 
+import functools
 import json
-import sys
 
 import pytest
 import torch
@@ -14,11 +14,9 @@ from tests.models.official_janus import (
     random_state,
     write_official,
 )
-from unified_rl import export
 from unified_rl.models.checkpoint import write_folder
 from unified_rl.models.janus.load import janus
 from unified_rl.models.weights import FolderWeights
-from unified_rl.runtime.cli import run
 
 CHANGE = 0.5
 
@@ -55,18 +53,9 @@ def trained(request, tmp_path_factory):
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, capfd):
-    """Runs a command line in this process; exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
-        code = run(export.main, "export", export.__doc__)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return start
+def start(run_command):
+    """Runs the command."""
+    return functools.partial(run_command, "export")
 
 
 @pytest.fixture

@@ -13,27 +13,17 @@ from PIL import Image as PillowImage
 
 from unified_rl import generate
 from unified_rl.models.janus.policy import JanusPolicy
-from unified_rl.runtime.cli import run
 
 ROOT = Path(__file__).parents[2]
 BASE = [f"paths.assets={ROOT / 'assets'}", "threads=1", "device=cpu"]
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, capfd):
-    """Runs a command line in this process; exit code, stdout and stderr."""
+def start(run_command, tmp_path):
+    """Runs the command beside two pictures."""
     for name, colour in (("red.png", "red"), ("wide.png", "blue")):
         PillowImage.new("RGB", (40, 20), colour).save(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["generate", *generate.literal(arguments), *BASE])
-        code = run(generate.main, "generate", generate.__doc__)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return start
+    return lambda *arguments: run_command("generate", *generate.literal(arguments), *BASE)
 
 
 def rows(folder):

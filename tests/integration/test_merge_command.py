@@ -1,8 +1,8 @@
 """`python -m unified_rl.merge rule=...` from its command line, on folders of small policies."""
 
+import functools
 import json
 import shutil
-import sys
 import weakref
 from pathlib import Path
 
@@ -12,12 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.official_janus import write_shards
 from tests.toys import MICRO_JANUS, TEMPLATE, build
-from unified_rl import merge
 from unified_rl.microworld.words import vocabulary
 from unified_rl.models.checkpoint import weights_hash, write_folder
 from unified_rl.models.janus.load import janus
 from unified_rl.models.weights import FolderWeights
-from unified_rl.runtime.cli import run
 
 TRAINED = "model.language_model"
 """What the models of these tests were trained in; the rest stayed frozen."""
@@ -53,18 +51,9 @@ def folders(made, tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, capfd):
-    """Runs a command line in this process; exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["merge", *map(str, arguments)])
-        code = run(merge.main, "merge", merge.__doc__)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return start
+def start(run_command):
+    """Runs the command."""
+    return functools.partial(run_command, "merge")
 
 
 def listed(*folders):

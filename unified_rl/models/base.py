@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
-from unified_rl.core.errors import CapabilityError, ConfigError, DataError
+from unified_rl.core.errors import CapabilityError, ConfigError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
@@ -19,6 +19,7 @@ from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
+from unified_rl.models.targets import check_target
 from unified_rl.models.template import Shown, Start, Template, Words
 
 CODEC_IMAGES = 16
@@ -374,7 +375,7 @@ class UnifiedPolicy(nn.Module):
 
     def _target_columns(self, sample: Sample, codes: Iterator[list[list[int]]]) -> Columns:
         """Prompt and gold answer, laid out exactly as `interleave` would have pushed it."""
-        self._check_target(sample)
+        check_target(sample, self.template.image_trigger)
         columns = self._prompt_columns(sample)
         last = len(sample.target) - 1
         for index, segment in enumerate(sample.target):
@@ -409,33 +410,6 @@ class UnifiedPolicy(nn.Module):
             f"sample {sample.id!r} takes {tokens} tokens with its target, but the model's context "
             f"is {limit}; shorten it or take it out of the data"
         )
-
-    def _check_target(self, sample: Sample) -> None:
-        """Refuses a target that decoding could never have produced.
-
-        Raises:
-            DataError: no target, one that is not of the task's form, or an image that its text did
-                not ask for.
-        """
-        if not sample.target:
-            raise DataError(f"sample {sample.id!r} has no target to learn from")
-        if sample.task != Task.INTERLEAVED:
-            form = Image if sample.task == Task.TEXT_TO_IMAGE else Text
-            if len(sample.target) > 1 or not isinstance(sample.target[0], form):
-                found = ", ".join(type(segment).__name__.lower() for segment in sample.target)
-                raise DataError(
-                    f"sample {sample.id!r}: the target of a {sample.task.value} sample must be one "
-                    f"{form.__name__.lower()}, not {found}"
-                )
-            return
-        trigger = self.template.image_trigger
-        for before, segment in zip((None, *sample.target), sample.target, strict=False):
-            asked = isinstance(before, Text) and before.text.rstrip().endswith(trigger)
-            if isinstance(segment, Image) and not asked:
-                raise DataError(
-                    f"sample {sample.id!r}: an image of an interleaved target must follow a text "
-                    f"that ends in {trigger}"
-                )
 
     def _target_codes(self, samples: Sequence[Sample]) -> list[list[list[int]]]:
         images = [s for sample in samples for s in sample.target if isinstance(s, Image)]

@@ -31,11 +31,8 @@ class HybridScores(NamedTuple):
 
     def select(self, rows: Tensor) -> Self:
         """The scores of the given rows."""
-        return type(self)(
-            self.outcome[rows],
-            None if self.steps is None else self.steps[rows],
-            {name: scores.select(rows) for name, scores in self.components.items()},
-        )
+        components = {name: scores.select(rows) for name, scores in self.components.items()}
+        return type(self)(*RewardScores(self.outcome, self.steps).select(rows), components)
 
 
 class HybridReward:
