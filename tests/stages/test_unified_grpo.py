@@ -162,14 +162,14 @@ def test_the_reference_stays_where_training_began(family):
 def test_the_reference_is_no_part_of_the_stage(family):
     stage = grpo(family, beta=0.04)
     run(stage, batches=1)
-    assert len(stage._reference) == 1
+    assert len(stage._start) == 1
     assert len(list(stage.parameters())) == len(list(build(family).parameters()))
 
 
 def test_no_reference_without_kl(family):
     stage = grpo(family)
     run(stage, batches=1)
-    assert stage._reference == ()
+    assert stage._start == ()
 
 
 def test_kl_is_zero_before_the_first_update(family):

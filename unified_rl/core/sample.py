@@ -71,6 +71,34 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Pair:
+    """A picture to draw and a question to answer that belong together.
+
+    Source: CoRL 3.3.2 and its data x2x_rft_22k.
+
+    Attributes:
+        drawing: asks for a picture; its target, where it has one, is the real picture.
+        question: asks about a picture, most often the real one.
+    """
+
+    drawing: Sample
+    question: Sample
+
+    def __post_init__(self) -> None:
+        tasks = self.drawing.task, self.question.task
+        if tasks != (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING):
+            raise ValueError(
+                f"a pair of {tasks[0]} {self.drawing.id!r} and {tasks[1]} {self.question.id!r}; "
+                "it takes a drawing and a question about a picture"
+            )
+
+    @property
+    def id(self) -> str:
+        """Unique within its dataset."""
+        return f"{self.drawing.id} + {self.question.id}"
+
+
+@dataclass(frozen=True, eq=False)
 class Completion:
     """What a policy answered, decoded.
 

@@ -1,14 +1,14 @@
 """The hybrid reward: a weighted sum of rewards, watched for being broken."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, RewardError
-from unified_rl.core.protocols import Reward
+from unified_rl.core.protocols import Policy, Reward
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.objectives.advantages import STD_FLOOR
 
@@ -101,6 +101,12 @@ class HybridReward:
         if any(components[name].steps is not None for name in counting):
             steps = self._total_steps({name: components[name] for name in counting}, rollout)
         return HybridScores(outcome.float(), steps, components)
+
+    def bind(self, policy: Policy, start: Callable[[], Policy]) -> None:
+        """Gives the policy to the components that ask it; see `OwnPolicy`."""
+        for reward in self.components.values():
+            if hasattr(reward, "bind"):
+                reward.bind(policy, start)
 
     def self_test(self) -> None:
         """Lets every component test itself.

@@ -108,14 +108,21 @@ class UnifiedGRPO(Stage):
         self.step_normalisation = step_normalisation
         self.updates_per_rollout, self.minibatch_count = updates_per_rollout, minibatch_count
         self.micro_batch_size, self.reference_device = micro_batch_size, reference_device
-        self._reference: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
+        self._start: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
         self.latest: tuple[Rollout, HybridScores] | None = None
 
     def configure_model(self) -> None:
         """Builds the policy, and freezes a copy of its start before a resumed run loads weights."""
         super().configure_model()
-        if self.objective.beta > 0 and not self._reference:
-            self._reference = (copy.deepcopy(self.policy).eval().requires_grad_(False),)
+        if self.objective.beta > 0:
+            self.start()
+        self.reward.bind(self.policy, self.start)
+
+    def start(self) -> Policy:
+        """The frozen copy of the policy as this stage found it, made when first asked for."""
+        if not self._start:
+            self._start = (copy.deepcopy(self.policy).eval().requires_grad_(False),)
+        return self._start[0]
 
     def on_fit_start(self) -> None:
         """Tests the rewards and refuses sizes that do not fit, before the first step."""
@@ -127,8 +134,9 @@ class UnifiedGRPO(Stage):
                 f"{prompts * self.trained_per_group} completions that an iteration learns from; "
                 "lower it, or raise data.batch_size, stage.group_size or stage.trained_per_group"
             )
+        for copied in self._start:
+            copied.to(self.reference_device or self.device)
         self.reward.self_test()
-        self._reference = tuple(r.to(self.reference_device or self.device) for r in self._reference)
 
     def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
         """Sample, score, compare, improve."""
@@ -207,11 +215,11 @@ class UnifiedGRPO(Stage):
 
     def reference_logprobs(self, trajectory: Trajectory) -> Tensor | None:
         """(B, L, D) under the frozen start of this stage; None where no KL is asked for."""
-        if not self._reference:
+        if not self.objective.beta:
             return None
         device = self.reference_device or self.device
         with torch.no_grad():
-            return self._reference[0].logprobs(trajectory.to(device)).to(self.device)
+            return self.start().logprobs(trajectory.to(device)).to(self.device)
 
     def _describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
         trajectory = rollout.trajectory
