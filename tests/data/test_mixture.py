@@ -55,6 +55,28 @@ def test_the_same_seed_gives_the_same_stream():
     assert ids(50) == ids(50)
 
 
+def test_sources_take_turns():
+    ratios = {"a": 3.0, "b": 1.0, "c": 0.0}  # of which turns keep only who takes part
+    stream = MixtureStream(SOURCES, ratios, 0, turn=2)
+    names = [sample.id[0] for sample in itertools.islice(stream, 8)]
+    assert names == list("aabbaabb")
+    later = MixtureStream(SOURCES, ratios, 0, start=3, turn=2)
+    assert [sample.id[0] for sample in itertools.islice(later, 3)] == list("baa")
+
+
+def test_a_turn_is_counted_in_batches():
+    module = SampleDataModule(SOURCES, RATIOS, batch_size=3, seed=0, turn=2)
+    batches = itertools.islice(module.train_dataloader(), 5)
+    assert ["".join(s.id[0] for s in batch) for batch in batches] == [
+        *("aaa", "aaa", "bbb", "bbb", "aaa")
+    ]
+
+
+def test_a_turn_below_0_is_refused():
+    with pytest.raises(ConfigError, match="turn=-1"):
+        SampleDataModule(SOURCES, RATIOS, batch_size=3, seed=0, turn=-1)
+
+
 @pytest.mark.parametrize("other", [{"seed": 1}, {"rank": 1}])
 def test_seeds_and_ranks_share_no_sample(other):
     assert not set(ids(200)) & set(ids(200, **other))

@@ -11,6 +11,8 @@ THINK = "<think>"
 """Opens a thought; the grammar of an interleaved answer is (THINK text VISUALISE image)+."""
 VISUALISE = "<vis>"
 """Closes a thought and asks for an image."""
+THINK_END, ANSWER, ANSWER_END = "</think>", "<answer>", "</answer>"
+"""With THINK, the grammar of a reasoned answer: THINK text THINK_END ANSWER text ANSWER_END."""
 
 
 class Task(StrEnum):

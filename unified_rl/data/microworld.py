@@ -117,7 +117,7 @@ class DrawingSource:
     ) -> None:
         self._gold, self._split = gold, split
         self._categories = tuple(categories or CATEGORIES)
-        self._weights = _normalised(weights, self._categories)
+        self._weights = normalised_weights(weights, self._categories)
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """One sample."""
@@ -140,7 +140,7 @@ class QuestionSource:
     ) -> None:
         self._split = split
         self._categories = tuple(categories or CATEGORIES)
-        self._weights = _normalised(weights, self._categories)
+        self._weights = normalised_weights(weights, self._categories)
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """One sample."""
@@ -168,7 +168,12 @@ class TextSource:
         )
 
 
-def _normalised(weights: Sequence[float] | None, categories: tuple[str, ...]) -> np.ndarray:
+def normalised_weights(weights: Sequence[float] | None, categories: tuple[str, ...]) -> np.ndarray:
+    """The weights of categories of prompts, as shares that add up to 1.
+
+    Raises:
+        ValueError: an unknown category, or weights that do not fit.
+    """
     for category in categories:
         if category not in CATEGORIES:
             raise ValueError(f"category {category!r} is none of {', '.join(CATEGORIES)}")

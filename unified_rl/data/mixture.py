@@ -32,6 +32,8 @@ class MixtureStream(IterableDataset):
         seed: of the stream.
         rank: of the process; each has a stream of its own.
         start: number of samples to skip.
+        turn: samples in a row from one source before the next one has its turn, whatever their
+            ratios; 0 draws the source of each sample at random.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class MixtureStream(IterableDataset):
         seed: int,
         rank: int = 0,
         start: int = 0,
+        turn: int = 0,
     ) -> None:
         if set(sources) != set(ratios) or min(ratios.values()) < 0 or not sum(ratios.values()):
             raise ConfigError(
@@ -51,13 +54,15 @@ class MixtureStream(IterableDataset):
         total = sum(ratios[name] for name in names)
         self._sources = [sources[name] for name in names]
         self._shares = np.cumsum([ratios[name] / total for name in names])
-        self._seed, self._rank, self._start = seed, rank, start
+        self._seed, self._rank, self._start, self._turn = seed, rank, start, turn
 
     def __iter__(self) -> Iterator[Sample]:
         index = self._start
         while True:
             rng = np.random.default_rng([self._seed, self._rank, index])
             choice = int(np.searchsorted(self._shares, rng.random(), side="right"))
+            if self._turn:
+                choice = index // self._turn % len(self._sources)
             yield self._sources[min(choice, len(self._sources) - 1)].draw(rng)
             index += 1
 
@@ -70,6 +75,8 @@ class SampleDataModule(lightning.LightningDataModule):
         ratios: relative frequency of each source.
         batch_size: samples a step and rank (prompts, in reinforcement learning).
         seed: of the stream.
+        turn: batches in a row from one source before the next one has its turn, whatever their
+            ratios, as in CoRL's cycle paradigm; 0 draws the source of each sample at random.
     """
 
     def __init__(
@@ -78,19 +85,23 @@ class SampleDataModule(lightning.LightningDataModule):
         ratios: Mapping[str, float],
         batch_size: int,
         seed: int,
+        turn: int = 0,
     ) -> None:
         super().__init__()
+        if turn < 0:
+            raise ConfigError(f"data.turn={turn} must be 0 or more; 0 mixes the sources")
         if batch_size < 1:
             raise ConfigError(f"data.batch_size={batch_size} must be at least 1")
         self.sources, self.ratios = dict(sources), dict(ratios)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.turn = batch_size, seed, turn
         self.batches_seen = 0
 
     def train_dataloader(self) -> DataLoader:
         """An endless loader that goes on where `batches_seen` says."""
         rank = self.trainer.global_rank if self.trainer is not None else 0
         start = self.batches_seen * self.batch_size
-        stream = MixtureStream(self.sources, self.ratios, self.seed, rank, start)
+        turn = self.turn * self.batch_size
+        stream = MixtureStream(self.sources, self.ratios, self.seed, rank, start, turn)
         return DataLoader(stream, batch_size=self.batch_size, collate_fn=list)
 
     def on_after_batch_transfer(self, batch: list[Sample], dataloader_idx: int) -> list[Sample]:

@@ -1,19 +1,17 @@
 """The micro-world suite: stories, drawings and questions that training has not seen."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import torch
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
-from unified_rl.core.sample import Completion, Sample
+from unified_rl.core.sample import Sample
 from unified_rl.data.microworld import drawing_sample, question_sample, story_sample
-from unified_rl.evaluation.estimates import Estimate, estimate, macro_estimate
+from unified_rl.evaluation.asking import Progress, ask_policy, by_category, cycled
 from unified_rl.evaluation.record import Evaluation, GalleryEntry
 from unified_rl.evaluation.story_judge import judge_story, story_metrics
 from unified_rl.microworld.facts import compose
@@ -24,14 +22,11 @@ from unified_rl.microworld.stories import stories
 from unified_rl.rewards.textual import TextualReward
 from unified_rl.rewards.visual import VisualReward
 
-Item = TypeVar("Item")
-Progress = Callable[[int, int], None]
-
 LABELS = {
     "interleavedbench_like": "micro-world stand-in, 0 to 5; not comparable with InterleavedBench",
     "mmie_like": "micro-world stand-in, 0 to 100; not comparable with MMIE",
 }
-_STORIES, _DRAWINGS, _QUESTIONS, _ORDER = range(4)
+_STORIES, _DRAWINGS, _QUESTIONS = range(3)
 
 
 class MicroWorldSuite:
@@ -105,14 +100,14 @@ class MicroWorldSuite:
             check_split(split)
             self._stories = [
                 story_sample(story)
-                for story in _cycled(stories(split, story_steps), story_count, seed, _STORIES)
+                for story in cycled(stories(split, story_steps), story_count, seed, _STORIES)
             ]
         except ValueError as error:
             raise ConfigError(f"evaluation: {error}") from error
         self._drawings = [
             drawing_sample(prompt)
             for category in CATEGORIES
-            for prompt in _cycled(prompts(category, split), drawings_per_category, seed, _DRAWINGS)
+            for prompt in cycled(prompts(category, split), drawings_per_category, seed, _DRAWINGS)
         ]
         self._questions = list(_questions(questions_per_category, split, seed))
         self._behaviours = (behaviour_story, behaviour_image, behaviour_answer)
@@ -137,7 +132,12 @@ class MicroWorldSuite:
         """
         if generator_seed is None:
             generator_seed = self.settings["seed"]
-        stories_told, drawings, answers = self._ask(policy, generator_seed, progress)
+        parts = list(
+            zip((self._stories, self._drawings, self._questions), self._behaviours, strict=True)
+        )
+        stories_told, drawings, answers = ask_policy(
+            policy, parts, self._batch_size, generator_seed, progress
+        )
         verdicts = [judge_story(*pair) for pair in zip(self._stories, stories_told, strict=True)]
         drawn = [
             VisualReward(strict_weight=1.0).score(*pair).outcome == 1
@@ -148,8 +148,8 @@ class MicroWorldSuite:
             for pair in zip(self._questions, answers, strict=True)
         ]
         metrics = story_metrics(self._stories, verdicts) if verdicts else {}
-        metrics |= _by_category("generation_accuracy", self._drawings, drawn)
-        metrics |= _by_category("understanding_accuracy", self._questions, answered)
+        metrics |= by_category("generation_accuracy", self._drawings, drawn)
+        metrics |= by_category("understanding_accuracy", self._questions, answered)
         shown = list(zip(self._stories, stories_told, verdicts, strict=True))[: self._gallery_count]
         return Evaluation(
             suite="micro_world",
@@ -164,72 +164,9 @@ class MicroWorldSuite:
             ),
         )
 
-    def _ask(
-        self, policy: Policy, generator_seed: int, progress: Progress | None
-    ) -> list[list[Completion]]:
-        """The answers to stories, drawings and questions."""
-        parts = (self._stories, self._drawings, self._questions)
-        total, done = sum(map(len, parts)), 0
-        device = _device_of(policy)
-        answers: list[list[Completion]] = []
-        with _evaluation_mode(policy), torch.no_grad():
-            for part, (samples, behaviour) in enumerate(zip(parts, self._behaviours, strict=True)):
-                (seed,) = np.random.SeedSequence([generator_seed, part]).generate_state(1)
-                generator = torch.Generator(device).manual_seed(int(seed))
-                answers.append([])
-                for start in range(0, len(samples), self._batch_size):
-                    batch = samples[start : start + self._batch_size]
-                    answers[-1] += policy.sample(batch, behaviour, generator)[1]
-                    done += len(batch)
-                    if progress is not None:
-                        progress(done, total)
-        return answers
-
-
-def _device_of(policy: Policy) -> torch.device:
-    """Where the policy samples."""
-    weights = policy.parameters() if isinstance(policy, torch.nn.Module) else iter(())
-    return next((weight.device for weight in weights), torch.device("cpu"))
-
-
-@contextlib.contextmanager
-def _evaluation_mode(policy: Policy) -> Iterator[None]:
-    """Without dropout; afterwards the policy is in the mode it was in."""
-    was_training = isinstance(policy, torch.nn.Module) and policy.training
-    if was_training:
-        policy.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            policy.train()
-
-
-def _by_category(
-    name: str, samples: Sequence[Sample], scores: Sequence[float]
-) -> dict[str, Estimate]:
-    groups: dict[str, tuple[list[float], list[str]]] = {}
-    for sample, score in zip(samples, scores, strict=True):
-        values, clusters = groups.setdefault(sample.facts["category"], ([], []))
-        values.append(float(score))
-        clusters.append(sample.id)
-    if not groups:
-        return {}
-    single = {f"{name}/{category}": estimate(*group) for category, group in groups.items()}
-    return {name: macro_estimate(groups), **single}
-
 
 def _questions(count: int, split: str, seed: int) -> Iterator[Sample]:
     for index, category in enumerate(CATEGORIES):
         rng = np.random.default_rng([seed, _QUESTIONS, index])
-        for prompt in _cycled(prompts(category, split), count, seed, _QUESTIONS):
+        for prompt in cycled(prompts(category, split), count, seed, _QUESTIONS):
             yield question_sample(ask(category, compose(prompt.facts, rng), rng))
-
-
-def _cycled(items: Sequence[Item], count: int, seed: int, part: int) -> list[Item]:
-    """`count` of the items in random order, each of them once before any of them again."""
-    rng = np.random.default_rng([seed, part, _ORDER])
-    chosen: list[Item] = []
-    while len(chosen) < count:
-        chosen += [items[index] for index in rng.permutation(len(items))]
-    return chosen[:count]

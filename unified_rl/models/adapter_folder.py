@@ -1,7 +1,8 @@
 """Adapters on disk: peft's two files, and a third that says which weights they are for."""
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from unified_rl.models.adapter import (
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.models.checkpoint import weights_hash
 from unified_rl.models.quantisation import quantise, require_four_bit
+from unified_rl.models.vocabulary import add_words
 
 CONFIG, TENSORS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
@@ -49,6 +51,7 @@ def adapted(
     adapter: Adapter | None = None,
     checkpoint: str | None = None,
     base: str | None = None,
+    words: Sequence[str] | None = None,
 ) -> UnifiedPolicy:
     """What `model` makes, as `adapter` trains it.
 
@@ -61,13 +64,22 @@ def adapted(
         checkpoint: what the model starts from: a model's folder, an adapter's, or None for random
             weights.
         base: folder of an adapter's base, where it is no longer where it was.
+        words: added to the tokenizer where it lacks them; see `add_words`.
 
     Raises:
+        CapabilityError: the family cannot take new words.
         ConfigError: the adapter goes with neither the policy, nor the machine, nor its checkpoint.
         CheckpointError: the adapter's folder is broken, or its base is missing or another one.
     """
     if adapter is not None and adapter.kind == "qlora":
         require_four_bit()
+    if words and adapter is not None and adapter.is_low_rank:
+        raise ConfigError(
+            f"policy.words names {len(words)} words, whose rows adapter.kind={adapter.kind} could "
+            "not save; use adapter=full, or policy.words=null"
+        )
+    if words:
+        model = functools.partial(_with_words, model, words)
     if checkpoint is not None and (Path(checkpoint) / CONFIG).is_file():
         return _resumed(model, adapter, Path(checkpoint), base)
     if base is not None:
@@ -147,6 +159,14 @@ def save(policy: UnifiedPolicy, folder: Path) -> None:
     ).save_pretrained(folder)
     record = json.dumps(asdict(policy.adapted_from), indent=2)
     (folder / BASE).write_text(record + "\n", encoding="utf-8")
+
+
+def _with_words(
+    model: Callable[..., UnifiedPolicy], words: Sequence[str], **settings: str
+) -> UnifiedPolicy:
+    policy = model(**settings)
+    add_words(policy, words)
+    return policy
 
 
 def _resumed(

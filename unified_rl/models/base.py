@@ -54,10 +54,7 @@ class UnifiedPolicy(nn.Module):
         self.image_trigger_id = self._token_id(template.image_trigger)
         self.pad_id = self._token_id(template.pad)
         self.start_id = self._token_id(template.start)
-        allowed = torch.ones(self.text_vocabulary_size, dtype=torch.bool)
-        allowed[len(tokenizer) :] = False  # rows that a padded head has beyond the tokenizer
-        allowed[[self._token_id(token) for token in template.forbidden]] = False
-        self.register_buffer("allowed_text", allowed, persistent=False)
+        self.register_buffer("allowed_text", self._allowed_text(), persistent=False)
 
     # -- hooks of a family ---------------------------------------------------------------------
 
@@ -137,6 +134,17 @@ class UnifiedPolicy(nn.Module):
             CheckpointError: the original does not fit the policy, or writing failed.
         """
         raise CapabilityError(f"{type(self).__name__} has no layout of its authors to export to")
+
+    def text_rows(self) -> tuple[nn.Module, nn.Module]:
+        """The embeddings of text tokens and the head that chooses them."""
+        raise CapabilityError(f"{type(self).__name__} cannot take new words")
+
+    def grow_text(self, count: int) -> None:
+        """Appends so many rows to both of `text_rows`; they are to be filled."""
+        raise CapabilityError(
+            f"{type(self).__name__} cannot take new words: its codes follow its text tokens in one "
+            "vocabulary; choose a model of another family, or policy.words=null"
+        )
 
     @property
     def context_length(self) -> int | None:
@@ -454,6 +462,17 @@ class UnifiedPolicy(nn.Module):
             kind=torch.where(rows[:, None], twin.kind, tape.kind),
             action_mask=tape.action_mask & learnt[..., None],
         )
+
+    def refresh_allowed_text(self) -> None:
+        """Counts anew which text tokens may be chosen, after the tokenizer has grown."""
+        self.allowed_text = self._allowed_text().to(self.device)
+
+    def _allowed_text(self) -> Tensor:
+        """(V,) bool."""
+        allowed = torch.ones(self.text_vocabulary_size, dtype=torch.bool)
+        allowed[len(self.tokenizer) :] = False  # rows of a padded head beyond the tokenizer
+        allowed[[self._token_id(token) for token in self.template.forbidden]] = False
+        return allowed
 
     def _token_id(self, token: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(token)

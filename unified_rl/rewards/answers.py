@@ -7,12 +7,9 @@ blanks; nothing is normalised, so a letter that only looks alike makes no tag an
 import re
 from typing import NamedTuple
 
-from unified_rl.core.sample import THINK
+from unified_rl.core.sample import ANSWER, ANSWER_END, THINK, THINK_END
 from unified_rl.rewards.numerals import number_of
 
-THINK_END = "</think>"
-ANSWER = "<answer>"
-ANSWER_END = "</answer>"
 TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
 
 _OPTION = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)")

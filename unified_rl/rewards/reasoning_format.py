@@ -4,8 +4,8 @@ import math
 from typing import Literal
 
 from unified_rl.core.errors import ConfigError
-from unified_rl.core.sample import Completion, Sample, Task, Text
-from unified_rl.rewards.answers import ANSWER, ANSWER_END, reasoned, split_reasoning
+from unified_rl.core.sample import ANSWER, ANSWER_END, Completion, Sample, Task, Text
+from unified_rl.rewards.answers import reasoned, split_reasoning
 from unified_rl.rewards.base import CompletionReward, Golden, StepwiseScore, silent
 from unified_rl.rewards.golden import golden_question
 from unified_rl.rewards.released_answers import is_lazily_reasoned

@@ -58,6 +58,8 @@ class UnifiedGRPO(Stage):
     """
 
     progress_metrics = ("reward", "kl", "format")
+    groups_of_prompt = 1
+    """Groups of completions that one item of the data makes."""
 
     def __init__(
         self,
@@ -128,10 +130,11 @@ class UnifiedGRPO(Stage):
         """Tests the rewards and refuses sizes that do not fit, before the first step."""
         super().on_fit_start()
         prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
-        if prompts * self.trained_per_group < self.minibatch_count:
+        rows = prompts * self.groups_of_prompt * self.trained_per_group
+        if rows < self.minibatch_count:
             raise ConfigError(
                 f"stage.minibatch_count={self.minibatch_count} is more than the "
-                f"{prompts * self.trained_per_group} completions that an iteration learns from; "
+                f"{rows} completions that an iteration learns from; "
                 "lower it, or raise data.batch_size, stage.group_size or stage.trained_per_group"
             )
         for copied in self._start:
@@ -232,8 +235,16 @@ class UnifiedGRPO(Stage):
             "text_tokens": float(actions[Modality.TEXT].sum() / trajectory.row_count),
             "images": sum(len(c.images) for c in rollout.completions) / trajectory.row_count,
             "finished": sum(c.finished for c in rollout.completions) / trajectory.row_count,
-            "frac_reward_zero_std": float(zero_variance_fraction(scores.outcome, self.group_size)),
+            "frac_reward_zero_std": float(self.flat_fraction(scores.outcome)),
         }
+
+    def flat_fraction(self, outcome: Tensor) -> Tensor:
+        """() the fraction of groups that teach nothing, as their rewards are all alike."""
+        return zero_variance_fraction(outcome, self.group_size)
+
+    def weights_of(self, action_mask: Tensor, modality: Tensor) -> Tensor:
+        """The weight of each unit of a minibatch in its loss; see `GrpoObjective.weights`."""
+        return self.objective.weights(action_mask, modality)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves the place in the run and the reward's counters."""
@@ -251,7 +262,7 @@ class _Minibatch:
 
     def __init__(self, stage: UnifiedGRPO, rows: Trajectory, advantages: Tensor) -> None:
         self.stage = stage
-        self.weights = stage.objective.weights(rows.action_mask, rows.modality)
+        self.weights = stage.weights_of(rows.action_mask, rows.modality)
         size = stage.micro_batch_size or rows.row_count
         spans = [slice(start, start + size) for start in range(0, rows.row_count, size)]
         self.parts = [(rows.select(s), advantages[s], self.weights[s]) for s in spans]

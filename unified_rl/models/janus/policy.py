@@ -84,6 +84,15 @@ class JanusPolicy(NextPositionPolicy):
         """Positions that the language model was built for."""
         return self.janus.config.text_config.max_position_embeddings
 
+    def text_rows(self) -> tuple[nn.Module, nn.Module]:
+        """Embeddings and head of the language model."""
+        return self.janus.get_input_embeddings(), self.janus.lm_head
+
+    def grow_text(self, count: int) -> None:
+        """See `UnifiedPolicy.grow_text`."""
+        self._vocabulary += count
+        self.janus.resize_token_embeddings(self._vocabulary, mean_resizing=False)
+
     def embed_text(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., width)."""
         return self.janus.get_input_embeddings()(ids)

@@ -84,6 +84,15 @@ class VilaUPolicy(NextPositionPolicy):
             "codec": (self.codec,),
         }
 
+    def text_rows(self) -> tuple[nn.Module, nn.Module]:
+        """Embeddings and head of the language model."""
+        return self.vila_u.get_input_embeddings(), self.vila_u.language_model.lm_head
+
+    def grow_text(self, count: int) -> None:
+        """See `UnifiedPolicy.grow_text`."""
+        self._vocabulary += count
+        self.vila_u.language_model.resize_token_embeddings(self._vocabulary, mean_resizing=False)
+
     def embed_text(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., width)."""
         return self.vila_u.get_input_embeddings()(ids)
