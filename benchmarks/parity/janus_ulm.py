@@ -10,9 +10,9 @@ from benchmarks.parity.checks import GIVEN, REPLAYED, Check, Golden, exact
 from benchmarks.parity.janus_drawing import ReplayedJanus, drawn, pictures
 from benchmarks.parity.janus_forward import no_pixels, plain_embeds, plain_forward
 from unified_rl.core.behaviour import Behaviour, Sampling
-from unified_rl.core.trajectory import Modality
+from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.session import Session
-from unified_rl.decoding.tape import Columns, stack
+from unified_rl.decoding.tape import Columns, Kind, Tape, stack
 from unified_rl.objectives.grpo import GrpoObjective
 
 INPUTS = (
@@ -32,9 +32,10 @@ def ulm_checks(policy: ReplayedJanus, golden: Golden) -> Iterator[tuple[str, Che
     """All of `ulm.*`."""
     for name in INPUTS:
         yield f"ulm.{name}", GIVEN
-    image_logprobs = yield from _images(policy, golden)
-    text_logprobs = yield from _answers(policy, golden)
-    yield from _losses(golden, image_logprobs, text_logprobs)
+    of_images = yield from _images(policy, golden)
+    of_answers = yield from _answers(policy, golden)
+    for name, loss in losses(golden, of_images, of_answers).items():
+        yield name, Check(loss, 1e-5, 0.0)
     for run in ("greedy", "sampled"):
         yield from _parallel(policy, golden, run)
 
@@ -45,60 +46,89 @@ def _prompts(io: dict[str, Tensor]) -> list[list[int]]:
     return [ids[valid].tolist() for ids, valid in pairs]
 
 
-def _behaviour(golden: Golden) -> Behaviour:
+def released(golden: Golden) -> Behaviour:
+    """How the released trainer scores what it drew: unguided, images by states that saw them."""
     sampling = Sampling(temperature=golden.config["ulm"]["grpo"]["temperature"])
-    return Behaviour(text=sampling, image=sampling, constrained=False)
+    return Behaviour(
+        text=sampling,
+        image=sampling,
+        logprob="conditional",
+        image_logprob_shift="released_off_by_one",
+        constrained=False,
+    )
+
+
+def drawings(golden: Golden, behaviour: Behaviour) -> Trajectory:
+    """The recorded images behind their prompts, left padded, to be scored under a behaviour."""
+    codes = golden.io["t2i.image_ids"][..., None]
+    rows = zip(_prompts(golden.io), codes.tolist(), strict=True)
+    columns = [Columns(1).text(p).codes(c, 0) for p, c in rows]
+    tape = stack(columns, no_pixels(len(codes)), left=True)
+    modality = torch.where(tape.kind == Kind.CODE, int(Modality.IMAGE), int(Modality.TEXT))
+    nothing = torch.zeros(tape.action_mask.shape)
+    return Trajectory(behaviour, nothing, tape.action_mask, modality, tape.segment, tape._asdict())
+
+
+def image_logprobs(policy: ReplayedJanus, golden: Golden, behaviour: Behaviour) -> Tensor:
+    """(B, N) log-probs of the recorded images, as our policy replays them."""
+    trajectory = drawings(golden, behaviour)
+    scores = policy.logprobs(trajectory)[trajectory.action_mask]
+    return scores.view(golden.io["t2i.image_ids"].shape)
 
 
 def _images(policy: ReplayedJanus, golden: Golden) -> Checks:
     """(B, N) log-probs of images, each code by the state that has read it already."""
-    codes = golden.io["t2i.image_ids"][..., None]
-    rows = zip(_prompts(golden.io), codes.tolist(), strict=True)
-    tape = stack(
-        [Columns(1).text(p).codes(c, 0) for p, c in rows], no_pixels(len(codes)), left=True
-    )
-    late = policy.read(tape)[:, -codes.shape[1] :]
+    tape = Tape(*(drawings(golden, released(golden)).tape[name] for name in Tape._fields))
+    late = policy.read(tape)[:, -policy.image_positions :]
     logits = policy.janus.model.generation_head(late)
-    behaviour = _behaviour(golden)
-    scores = policy.score_codes(late.flatten(0, 1), None, codes.flatten(0, 1), behaviour, None)
-    scores = scores.view(codes.shape[:2])
+    scores = image_logprobs(policy, golden, released(golden))
     yield "ulm.joint_t2i_logits", Check(logits)
     yield "ulm.generation_t2i_logits", Check(logits)
     yield "ulm.t2i_per_token_logps", Check(scores, 1e-5, 0.0)
     return scores
 
 
-def _answers(policy: ReplayedJanus, golden: Golden) -> Checks:
-    """(B, T) log-probs of answers."""
+def answer_logprobs(policy: ReplayedJanus, golden: Golden) -> tuple[Tensor, Tensor]:
+    """(B, T) log-probs of answers, and the (B, T + 1, width) states from the prompt's last on."""
     io = golden.io
     ids, count = io["ulm.mm2t_input_ids"], io["ulm.mm2t_completion_mask"].shape[1]
     embeds = plain_embeds(policy, ids, io["ulm.mm2t_images_seq_mask"], io["und.pixel_values"])
     hidden = plain_forward(policy, embeds, io["ulm.mm2t_attention_mask"].bool())
     hidden = hidden[:, -count - 1 :]
-    scores = policy.text_log_distribution(hidden[:, :-1], _behaviour(golden))
-    scores = scores.gather(-1, ids[:, -count:, None]).squeeze(-1)
+    scores = policy.text_log_distribution(hidden[:, :-1], released(golden))
+    return scores.gather(-1, ids[:, -count:, None]).squeeze(-1), hidden
+
+
+def _answers(policy: ReplayedJanus, golden: Golden) -> Checks:
+    scores, hidden = answer_logprobs(policy, golden)
     yield "ulm.joint_mm2t_logits", Check(policy.text_logits(hidden))
     yield "ulm.mm2t_per_token_logps", Check(scores, 1e-5, 0.0)
     return scores
 
 
-def _losses(
-    golden: Golden, image_logprobs: Tensor, text_logprobs: Tensor
-) -> Iterator[tuple[str, Check]]:
-    """The loss of images plus that of answers, under each of its ways to spread rewards."""
+def losses(golden: Golden, of_images: Tensor, of_answers: Tensor) -> dict[str, Tensor]:
+    """The loss of images plus that of answers, under each of its ways to spread rewards.
+
+    Args:
+        golden: has the advantages, and the log-probs of the old policy and of the reference.
+        of_images: (B, N) log-probs.
+        of_answers: (B, T) log-probs.
+    """
     io = golden.io
     unified = io["ulm.grpo_unified_advantages"]
     image, text = io["ulm.grpo_t2i_advantages"], io["ulm.grpo_mm2t_advantages"]
     joined = image + MM2T_SHARE * text
+    found = {}
     for name, image_advantages, text_advantages, is_first in (
         ("unify_reward", unified, unified, False),
         ("unify_reward_iter1", unified, unified, True),
         ("unify_advantage", joined, joined, False),
         ("separate", image, text, False),
     ):
-        loss = _loss(golden, "t2i", image_logprobs, image_advantages, is_first)
-        loss = loss + _loss(golden, "mm2t", text_logprobs, text_advantages, is_first)
-        yield f"ulm.grpo_loss_{name}", Check(loss, 1e-5, 0.0)
+        loss = _loss(golden, "t2i", of_images, image_advantages, is_first)
+        loss = loss + _loss(golden, "mm2t", of_answers, text_advantages, is_first)
+        found[f"ulm.grpo_loss_{name}"] = loss
+    return found
 
 
 def _loss(golden: Golden, task: str, logprobs: Tensor, advantages: Tensor, first: bool) -> Tensor:

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Reward
 from unified_rl.runtime.cli import register_resolvers
 
@@ -99,6 +100,18 @@ def test_every_rung_changes_the_reward(rung: str) -> None:
     config = compose("train", ["experiment=unified_grpo/micro_grpo", f"rung={rung}"])
     assert "format" in config.reward
     assert config.reward.coherence.weight == 0, "the held-out judge is never trained on"
+
+
+@pytest.mark.parametrize("behaviour", sorted(p.stem for p in (CONF / "behaviour").glob("*.yaml")))
+def test_every_behaviour_builds(behaviour: str) -> None:
+    config = compose("train", [f"behaviour={behaviour}"])
+    assert isinstance(instantiate(config.behaviour), Behaviour)
+
+
+def test_the_released_bug_is_one_setting_away() -> None:
+    asked = ["behaviour=corl_released", "behaviour.image_logprob_shift=released_off_by_one"]
+    assert instantiate(compose("train", asked).behaviour).replays_off_by_one
+    assert not instantiate(compose("train", asked[:1]).behaviour).replays_off_by_one
 
 
 REWARDS = sorted(p.stem for p in (CONF / "reward").glob("*.yaml") if p.stem != "none")

@@ -43,6 +43,13 @@ class Behaviour:
             1 is no guidance. Show-o's own weight is w - 1.
         logprob: "guided" scores image codes under the guided distribution they were drawn from;
             "conditional" scores them without guidance, as released research code does.
+        image_logprob_shift: "none" scores each image code by the state that has read everything
+            before it. "released_off_by_one" replays a bug of CoRL's released code, for comparison
+            only: each code is scored by the state that has already read it. No distribution has
+            such scores, so that the replay error is not 0, and the first ratio of an update is 1
+            only because the replayed scores stand for the old ones too. Drawing and the recorded
+            log-probs are as without it. Needs logprob="conditional", as that code has it, and a
+            family that draws position by position.
         constrained: structural tokens (padding, begin of image, ...) get no probability.
         image_step_count: decoding steps of an image for mask-predicting families.
         mask_schedule: share of an image that stays masked over the steps of such a family.
@@ -62,6 +69,7 @@ class Behaviour:
     image: Sampling = field(default_factory=Sampling)
     guidance_scale: float = 1.0
     logprob: Literal["guided", "conditional"] = "guided"
+    image_logprob_shift: Literal["none", "released_off_by_one"] = "none"
     constrained: bool = True
     image_step_count: int = 8
     mask_schedule: Literal["cosine", "linear", "pow", "sigmoid"] = "cosine"
@@ -78,11 +86,17 @@ class Behaviour:
         if self.logprob not in ("guided", "conditional"):
             raise ValueError(f"logprob={self.logprob!r} is neither 'guided' nor 'conditional'")
         for name, known in (
+            ("image_logprob_shift", ("none", "released_off_by_one")),
             ("mask_schedule", ("cosine", "linear", "pow", "sigmoid")),
             ("mask_likelihood", ("steps", "frozen")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}")
+        if self.replays_off_by_one and self.logprob != "conditional":
+            raise ValueError(
+                "image_logprob_shift='released_off_by_one' scores codes without guidance, as the "
+                f"released code does, not by logprob={self.logprob!r}; set logprob='conditional'"
+            )
         if self.replayed_step_count < 0:
             raise ValueError(
                 f"replayed_step_count={self.replayed_step_count} is negative; 0 scores every step"
@@ -109,6 +123,11 @@ class Behaviour:
         """Whether only some steps of a mask-predicting family's image are actions."""
         few = 0 < self.replayed_step_count < self.image_step_count
         return few and self.mask_likelihood == "steps"
+
+    @property
+    def replays_off_by_one(self) -> bool:
+        """Whether image codes are scored by states that have already read them."""
+        return self.image_logprob_shift == "released_off_by_one"
 
     @property
     def replays_guided(self) -> bool:

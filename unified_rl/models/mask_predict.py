@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.errors import ConfigError
+from unified_rl.core.errors import CapabilityError, ConfigError
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.decoding.cache import KeptCache
 from unified_rl.decoding.masked import (
@@ -88,6 +88,7 @@ class MaskPredictPolicy(UnifiedPolicy):
                 "behaviour.constrained=false lets words compete with codes, but this family draws "
                 "codes alone; set it to true"
             )
+        _require_no_shift(behaviour)
         codes, reveal = segment.new_full(shape, self.mask_code), segment.new_full(shape, GIVEN)
         logprobs = torch.zeros(shape, device=segment.device)
         supports = None
@@ -185,6 +186,7 @@ class MaskPredictPolicy(UnifiedPolicy):
         Each step of each image is read once more behind what precedes the image, with masks over
         what came later; it sees that and itself. The tape is read once for all of them.
         """
+        _require_no_shift(trajectory.behaviour)
         tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
         placed, views, tape = _views(trajectory, tape, self.image_positions, self.mask_code)
         guided = trajectory.behaviour.replays_guided and (placed, views) != (None, None)
@@ -323,6 +325,14 @@ def _sample_steps(reveal: Tensor, session: Session) -> Tensor:
     offsets = torch.arange(taken, device=reveal.device)
     chosen = ((start + offsets) * steps / taken).long().clamp_max(steps - 1)
     return (reveal[..., None] == chosen[:, None]).any(-1)
+
+
+def _require_no_shift(behaviour: Behaviour) -> None:
+    if behaviour.replays_off_by_one:
+        raise CapabilityError(
+            f"behaviour.image_logprob_shift={behaviour.image_logprob_shift} shifts scores by one "
+            "position in reading order, and this family draws in another order; set it to none"
+        )
 
 
 def _of(log_probs: Tensor, codes: Tensor) -> Tensor:

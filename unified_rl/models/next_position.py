@@ -16,7 +16,8 @@ class NextPositionPolicy(UnifiedPolicy):
     """Draws `image_positions` positions in reading order, D codes at each.
 
     The state that has read everything before a position predicts it: the begin-of-image state
-    predicts position 0 through the image head.
+    predicts position 0 through the image head. Replay alone can be told to take the state one
+    position too late (`Behaviour.image_logprob_shift`).
     """
 
     @abstractmethod
@@ -80,12 +81,13 @@ class NextPositionPolicy(UnifiedPolicy):
         rows, columns = trajectory.mask_of(Modality.IMAGE)[..., 0].nonzero(as_tuple=True)
         if not len(rows):
             return result
+        readers = columns if trajectory.behaviour.replays_off_by_one else columns - 1
         twin = None
         if trajectory.behaviour.replays_guided:
-            twin = self.read(tape.twin)[rows, columns - 1]
+            twin = self.read(tape.twin)[rows, readers]
         support = trajectory.tape.get("image_support")
         scores = self.score_codes(
-            hidden[rows, columns - 1],
+            hidden[rows, readers],
             twin,
             tape.ids[rows, columns],
             trajectory.behaviour,
