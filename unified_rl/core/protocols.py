@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -80,6 +80,42 @@ class Policy(Protocol):
 
     def save(self, folder: Path) -> None:
         """Writes weights, configuration and tokenizer into an existing folder."""
+        ...
+
+
+class TokenStates(NamedTuple):
+    """Hidden states of one prompt that shows an image, without any padding.
+
+    Attributes:
+        text: (L_t, width), the tokens of the prompt's own words; one that a word shares with the
+            layout is its own.
+        image: (L_i, width), the positions of the image, without its borders.
+        behind: (n, width), all behind the image up to the end of the prompt: its border, the
+            prompt's words where they follow the image, and the layout's.
+    """
+
+    text: Tensor
+    image: Tensor
+    behind: Tensor
+
+
+@runtime_checkable
+class Represents(Protocol):
+    """What a policy may offer besides: how it represents the words and the image of a prompt."""
+
+    def states(
+        self, samples: Sequence[Sample], layer: int | Literal["embeddings"]
+    ) -> tuple[TokenStates, ...]:
+        """Hidden states of each sample's prompt; those of one sample owe nothing to the others.
+
+        Args:
+            samples: questions about an image, each prompt an image and a text.
+            layer: -1 the last states, behind the final norm; k from 1 the output of the k-th
+                block; "embeddings" what the language model is given.
+
+        Raises:
+            ConfigError: there is no such layer, or a prompt is longer than the context.
+        """
         ...
 
 

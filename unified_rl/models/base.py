@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError
-from unified_rl.core.protocols import Capabilities
+from unified_rl.core.protocols import Capabilities, TokenStates
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.cache import KeptCache, PrefixCache
@@ -19,6 +20,7 @@ from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
+from unified_rl.models.states import find_places, hidden_states
 from unified_rl.models.targets import check_target
 from unified_rl.models.template import Shown, Start, Template, Words
 
@@ -113,7 +115,7 @@ class UnifiedPolicy(nn.Module):
     def parameter_groups(self) -> Mapping[str, tuple[nn.Module, ...]]:
         """All modules with weights, each in one group; `adapter.GROUPS` names the groups.
 
-        A family may lack a group, but not "codec".
+        A family may lack a group, but not "codec". "language_model" opens with the list of blocks.
         """
 
     @abstractmethod
@@ -225,6 +227,20 @@ class UnifiedPolicy(nn.Module):
         fields = tape._replace(action_mask=action_mask)._asdict()
         return Trajectory(
             TEACHER, logprobs, action_mask, modality, tape.segment, {**fields, **extra}
+        )
+
+    def states(
+        self, samples: Sequence[Sample], layer: int | Literal["embeddings"]
+    ) -> tuple[TokenStates, ...]:
+        """Hidden states of prompts that show an image; see `Represents.states`."""
+        rows = [self._prompt_columns(sample) for sample in samples]
+        for sample, row in zip(samples, rows, strict=True):
+            self._require_room(sample, len(row.ids), 0)
+        places = [find_places(self, sample, row) for sample, row in zip(samples, rows, strict=True)]
+        hidden = hidden_states(self, self._tape(rows, self._shown_pixels(samples)), layer)
+        return tuple(
+            TokenStates(*(states[place] for place in own))
+            for states, own in zip(hidden, places, strict=True)
         )
 
     def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
@@ -351,13 +367,14 @@ class UnifiedPolicy(nn.Module):
         return self.tokenizer.decode(ids, skip_special_tokens=False).strip()
 
     def _prompt_columns(self, sample: Sample) -> Columns:
-        columns = self._lay_out(self.template.pieces(sample.task, sample.prompt))
+        columns = self.lay_out(self.template.pieces(sample.task, sample.prompt))
         columns = self.fit_prompt(columns, sample.task)
         if self.template.unconditional is not None:
-            columns.twin(self._lay_out(self.template.twin_pieces()))
+            columns.twin(self.lay_out(self.template.twin_pieces()))
         return columns
 
-    def _lay_out(self, pieces: Sequence[Words | Start | Shown]) -> Columns:
+    def lay_out(self, pieces: Sequence[Words | Start | Shown]) -> Columns:
+        """The pieces of a prompt as columns."""
         columns, border = Columns(self.capabilities.code_depth), self.template.end_of_image
         for index, piece in enumerate(pieces):
             if isinstance(piece, Words) and index and isinstance(pieces[index - 1], Shown):
