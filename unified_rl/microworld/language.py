@@ -8,6 +8,9 @@ from unified_rl.microworld.scene import COLORS, RELATIONS, SHAPES
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 """Number words, indexed by their value."""
 
+_MOST_DIGITS = 4
+"""A longer number is an unknown word; Python refuses to read those of thousands of digits."""
+
 _FILLERS = (
     *("a", "an", "the", "and", "there", "i", "it", "in", "this", "of", "to", "draw", "add", "then"),
     *("image", "photo", "picture", "drawing", "object", "objects", "item", "items"),
@@ -70,7 +73,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             tokens.append(("color", word))
         elif word in NUMBERS:
             tokens.append(("number", str(NUMBERS.index(word))))
-        elif word.isdecimal():
+        elif word.isdecimal() and len(word) <= _MOST_DIGITS:
             tokens.append(("number", word))
         elif word in RELATIONS:
             tokens.append(("relation", word))
