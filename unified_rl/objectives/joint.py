@@ -21,15 +21,15 @@ HALVES = 2
 """Rows of a candidate: its drawing and its answer."""
 
 
-def joint_outcome(outcome: Tensor, group_size: int) -> Tensor:
+def joint_outcome(outcome: Tensor, group_size: int, answer_weight: float = 1.0) -> Tensor:
     """The reward of each candidate: its drawing's and its answer's, added.
 
     Source: CoRL eq. 5, R_cycle + R_TIM + lambda (R_Acc + R_Format).
 
     Args:
-        outcome: (2 P G,) reward of each row, with the weights of its components, lambda among
-            them, already in it.
+        outcome: (2 P G,) reward of each row.
         group_size: G.
+        answer_weight: lambda, on the rewards of answers.
 
     Returns:
         (P G,) of the same kind.
@@ -37,7 +37,8 @@ def joint_outcome(outcome: Tensor, group_size: int) -> Tensor:
     Raises:
         ValueError: 2 G does not divide the rows.
     """
-    return _halves(outcome, group_size).sum(1).flatten()
+    drawing, answer = _halves(outcome, group_size).unbind(1)  # (P, G) each
+    return (drawing + answer_weight * answer).flatten()
 
 
 def joint_advantages(
@@ -56,9 +57,7 @@ def joint_advantages(
         unify_advantage and the separate rewards of its pilot study.
     Departs: `group_advantages` says what happens to constant groups, and that no `epsilon` is
         added; the released code adds 1e-4. Standardising removes any weight that all rewards of a
-        half share, so that "none" has no lambda and "advantage" needs `answer_weight` to have one:
-        0.8 in the released code. With scale="none" the rewards keep their weights, and an
-        `answer_weight` other than 1 counts on top of them.
+        half share, so that "none" has no lambda, and "advantage" puts it on the advantages.
 
     Args:
         outcome: (2 P G,) reward of each row, see `joint_outcome`.
@@ -68,7 +67,8 @@ def joint_advantages(
             answer's times `answer_weight`; both give the two rows of a candidate the same
             advantage. "none" compares likewise and adds nothing.
         scale, std_floor, epsilon, unbiased: see `group_advantages`.
-        answer_weight: 0 or more; read by "advantage" alone.
+        answer_weight: lambda, 0 or more: on the answers' rewards with "reward", on their
+            advantages with "advantage"; not read by "none". 0.8 in the paper and the released code.
 
     Returns:
         (2 P G,) float32.
@@ -84,7 +84,8 @@ def joint_advantages(
     _halves(outcome, group_size)  # raises where rows do not form pairs
     settings = group_size, scale, std_floor, epsilon, unbiased
     if joint == "reward":
-        candidates = group_advantages(joint_outcome(outcome, group_size), *settings)
+        rewards = joint_outcome(outcome, group_size, answer_weight)
+        candidates = group_advantages(rewards, *settings)
         return _of_both_rows(candidates, group_size)
     own = group_advantages(outcome, *settings)
     if joint == "none":

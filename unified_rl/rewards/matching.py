@@ -170,9 +170,10 @@ def match(text: Tensor, image: Tensor) -> Tensor:
         text: (L_t, d), at least one token.
         image: (L_i, d), at least one position.
     """
-    cosines = functional.normalize(image.double(), dim=-1) @ functional.normalize(
-        text.double(), dim=-1
-    ).mT  # (L_i, L_t)
+    cosines = (
+        functional.normalize(image.double(), dim=-1)
+        @ functional.normalize(text.double(), dim=-1).mT
+    )  # (L_i, L_t)
     return (cosines.amax(1).mean() + cosines.amax(0).mean()) / 2
 
 

@@ -22,8 +22,7 @@ class PairGRPO(UnifiedGRPO):
     """Learns to draw and to answer from one advantage.
 
     A rollout has two groups a pair, one behind the other: G pictures, then G answers; picture i and
-    answer i are candidate i. Rewards score each half for itself, and its weight in the joint reward
-    is the weight of the reward.
+    answer i are candidate i. Rewards score each half for itself.
 
     Source: CoRL 3.3.2, eqs. 1, 5 and 6.
     Departs: eq. 6 has one ratio for the pair; here, as in the released code, each token has its
@@ -37,8 +36,8 @@ class PairGRPO(UnifiedGRPO):
             vary most.
         joint: "reward" compares candidates by the sum of their rewards (eq. 5); "advantage" adds
             the halves' own advantages; "none" gives each half its own.
-        answer_weight: factor on the answers' advantages in "advantage", where standardising takes
-            the weights of the rewards away; the released code has 0.8. Not read otherwise.
+        answer_weight: lambda of eq. 5, 0 or more: a factor on the answers' rewards with "reward",
+            on their advantages with "advantage"; "none" has nothing to weigh.
     """
 
     progress_metrics = ("reward", "reasoning_format", "accuracy")
@@ -99,7 +98,7 @@ class PairGRPO(UnifiedGRPO):
         """The candidates to learn from, both halves of each."""
         if self.trained_per_group == rollout.group_size:
             return rollout, scores
-        outcome = joint_outcome(scores.outcome, rollout.group_size)
+        outcome = joint_outcome(scores.outcome, rollout.group_size, self.answer_weight)
         candidates = most_spread(outcome, rollout.group_size, self.trained_per_group)
         rows = pair_rows(candidates, rollout.group_size, self.trained_per_group)
         return rollout.select(rows, self.trained_per_group), scores.select(rows)
@@ -119,7 +118,7 @@ class PairGRPO(UnifiedGRPO):
     def flat_fraction(self, outcome: Tensor) -> Tensor:
         """The fraction of groups that teach nothing: of candidates where rewards are joined."""
         if self.joint == "reward":
-            outcome = joint_outcome(outcome, self.group_size)
+            outcome = joint_outcome(outcome, self.group_size, self.answer_weight)
         return super().flat_fraction(outcome)
 
     def weights_of(self, action_mask: Tensor, modality: Tensor) -> Tensor:
