@@ -114,14 +114,24 @@ class RewardScores(NamedTuple):
         outcome: (B,) float32, one score a completion.
         steps: (B, K) float32, one score a modality step, NaN where a completion has no such step
             or the reward has nothing to say of it; None for rewards without a per-step form.
+        judged: (B,) bool, False where the reward has nothing to say of the whole completion, as of
+            a task that is not its own; the outcome there is 0. None where it judges all.
     """
 
     outcome: Tensor
     steps: Tensor | None = None
+    judged: Tensor | None = None
+
+    @property
+    def judged_rows(self) -> Tensor:
+        """(B,) bool: `judged`, or True throughout."""
+        if self.judged is None:
+            return torch.ones(len(self.outcome), dtype=torch.bool, device=self.outcome.device)
+        return self.judged
 
     def select(self, rows: Tensor) -> Self:
         """The scores of the given rows."""
-        return type(self)(self.outcome[rows], None if self.steps is None else self.steps[rows])
+        return type(self)(*(None if part is None else part[rows] for part in self))
 
 
 def repeat_for_groups(samples: Sequence[Sample], group_size: int) -> tuple[Sample, ...]:

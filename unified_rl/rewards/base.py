@@ -26,6 +26,12 @@ class StepwiseScore(NamedTuple):
     steps: tuple[float, ...]
 
 
+class Silence(StepwiseScore):
+    """What a reward says of a completion that it does not judge; see `silent`."""
+
+    __slots__ = ()
+
+
 class Golden(NamedTuple):
     """A sample with an answer that is right and one that is wrong in what the reward looks at."""
 
@@ -65,7 +71,8 @@ class CompletionReward(ABC):
         steps = torch.full((len(scores), longest), float("nan"))
         for row, score in enumerate(scores):
             steps[row, : len(score.steps)] = torch.tensor(score.steps)
-        return RewardScores(torch.tensor([score.outcome for score in scores]), steps)
+        judged = torch.tensor([not isinstance(score, Silence) for score in scores])
+        return RewardScores(torch.tensor([score.outcome for score in scores]), steps, judged)
 
     def self_test(self) -> None:
         """Tells golden good answers from bad ones.
@@ -92,12 +99,14 @@ class CompletionReward(ABC):
         return score
 
 
-def silent(completion: Completion) -> StepwiseScore:
+def silent(completion: Completion) -> Silence:
     """Outcome 0 and no step scores: for tasks that a reward has nothing to say of.
 
-    Such a constant cancels within a group, so it never moves an advantage.
+    Such a constant cancels within a group, so it never moves an advantage. It is no judgement
+    either: a story without pictures has earned its 0 of a reward for pictures, which counts in
+    means, while a question has not been asked for any and is left out of them.
     """
-    return StepwiseScore(0.0, (math.nan,) * len(completion.segments))
+    return Silence(0.0, (math.nan,) * len(completion.segments))
 
 
 def check_share(name: str, value: float) -> float:

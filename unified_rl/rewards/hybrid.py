@@ -1,18 +1,18 @@
 """The hybrid reward: a weighted sum of rewards, watched for being broken."""
 
-import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from unified_rl.core.errors import ConfigError, RewardError
+from unified_rl.core.errors import ConfigError, RewardError, UserError
 from unified_rl.core.protocols import Policy, Reward
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.objectives.advantages import STD_FLOOR
-
-_log = logging.getLogger(__name__)
+from unified_rl.rewards.attempts import Attempts, described
+from unified_rl.rewards.flatness import FlatWatch
 
 
 class HybridScores(NamedTuple):
@@ -32,7 +32,8 @@ class HybridScores(NamedTuple):
     def select(self, rows: Tensor) -> Self:
         """The scores of the given rows."""
         components = {name: scores.select(rows) for name, scores in self.components.items()}
-        return type(self)(*RewardScores(self.outcome, self.steps).select(rows), components)
+        steps = None if self.steps is None else self.steps[rows]
+        return type(self)(self.outcome[rows], steps, components)
 
 
 class HybridReward:
@@ -47,9 +48,12 @@ class HybridReward:
         components: rewards by name.
         normalisation: "sum" adds raw scores, as the paper does, so that the widest reward rules;
             "standardise" first centres each component on this rollout and divides it by its std
-            there (over B; constant components give 0), steps likewise over all their scores.
+            there (over the completions it judges; the others get 0, and so do all of a constant
+            component), steps likewise over all their scores.
         flat_patience: rollouts in a row with one and the same total for every completion after
             which training aborts.
+        retries: further tries of a component that fails to read or to connect.
+        slow_after_s: seconds for one rollout after which a component is warned of, once.
 
     Raises:
         ConfigError: no component counts, or a setting is out of its range.
@@ -60,13 +64,13 @@ class HybridReward:
         components: Mapping[str, Reward],
         normalisation: Literal["sum", "standardise"] = "sum",
         flat_patience: int = 50,
+        retries: int = 2,
+        slow_after_s: float = 60.0,
     ) -> None:
         if normalisation not in ("sum", "standardise"):
             raise ConfigError(f"normalisation={normalisation!r} is neither 'sum' nor 'standardise'")
         if "reward" in components:
             raise ConfigError("a reward cannot be named 'reward': the total is logged so")
-        if flat_patience < 1:
-            raise ConfigError(f"flat_patience={flat_patience} must be at least 1")
         if not any(reward.weight > 0 for reward in components.values()):
             raise ConfigError(
                 f"none of the rewards {sorted(components)} has a weight above 0; nothing would "
@@ -74,29 +78,27 @@ class HybridReward:
             )
         self.components = dict(components)
         self.normalisation = normalisation
-        self.flat_patience = flat_patience
-        self._flat: dict[str, tuple[float, int]] = {}  # value, rollouts in a row
-        self._flat_total: tuple[float, int] | None = None
-        self._warned: set[str] = set()
+        self._attempts = Attempts(retries, slow_after_s)
+        self._flatness = FlatWatch(flat_patience)
 
     def __call__(self, rollout: Rollout) -> HybridScores:
         """Scores a rollout with every component once.
 
         Raises:
-            RewardError: a score is not finite, or the total has been flat for too long.
+            RewardError: naming the component that failed, or whose score is not finite; or the
+                total has been flat for too long.
         """
         components: dict[str, RewardScores] = {}
         for name, reward in self.components.items():
-            scores = reward(rollout)
-            steps = None if scores.steps is None else scores.steps.cpu()
-            components[name] = RewardScores(scores.outcome.cpu(), steps)
-            _check_finite(name, components[name], rollout)
-        self._watch(components)
-        counting = [name for name, reward in self.components.items() if reward.weight > 0]
+            components[name] = self._attempts(name, reward, rollout)
+            _check(name, components[name], rollout)
+        weights = {name: reward.weight for name, reward in self.components.items()}
+        raw = sum(weights[name] * own.outcome.double() for name, own in components.items())
+        self._flatness.watch(components, weights, raw[self._judged_rows(components)])
+        counting = [name for name, weight in weights.items() if weight > 0]
         outcome = torch.zeros(len(rollout.samples), dtype=torch.float64)
         for name in counting:
-            own = self._normalised(components[name].outcome.double())
-            outcome += self.components[name].weight * own
+            outcome += weights[name] * self._normalised_outcome(components[name]).nan_to_num()
         steps = None
         if any(components[name].steps is not None for name in counting):
             steps = self._total_steps({name: components[name] for name in counting}, rollout)
@@ -119,43 +121,57 @@ class HybridReward:
                 reward.self_test()
             except RewardError as error:
                 raise RewardError(f"reward {name!r} fails its self-test: {error}") from error
+            except UserError:
+                raise
+            except Exception as error:
+                cause = described(error)
+                raise RewardError(f"reward {name!r} fails its self-test: {cause}") from error
 
     def metrics(self, scores: HybridScores) -> dict[str, float]:
         """What to log of a rollout.
 
+        Completions that a component does not judge are left out of its figures, and those that
+        none judges which counts out of the total's; a component that judges none of the rollout
+        has no figures.
+
         Returns:
-            `<component>` and `<component>_std`, mean and std (over B) of raw outcomes;
-            `<component>_share` in [0, 1] of the weighted absolute means; `reward` and
-            `reward_std`, mean and std of the total.
+            `<component>` and `<component>_std`, mean and std of raw outcomes; `<component>_share`
+            in [0, 1] of the weighted absolute means; `<component>_s`, seconds for the latest
+            rollout; `reward` and `reward_std`, mean and std of the total.
         """
+        values = {
+            name: own.outcome[own.judged_rows].double() for name, own in scores.components.items()
+        }
+        values = {name: judged for name, judged in values.items() if len(judged)}
         parts = {
-            name: self.components[name].weight * abs(own.outcome.double().mean().item())
-            for name, own in scores.components.items()
+            name: self.components[name].weight * abs(judged.mean().item())
+            for name, judged in values.items()
         }
         whole = sum(parts.values())
         metrics: dict[str, float] = {}
-        for name, own in (*scores.components.items(), ("reward", scores)):
-            values = own.outcome.double()
-            metrics[name] = values.mean().item()
-            metrics[f"{name}_std"] = values.std(unbiased=False).item()
-            if name in parts:
-                metrics[f"{name}_share"] = parts[name] / whole if whole else 0.0
-        return metrics
+        for name, judged in values.items():
+            metrics |= _moments(name, judged)
+            metrics[f"{name}_share"] = parts[name] / whole if whole else 0.0
+            metrics[f"{name}_s"] = self._attempts.seconds[name]
+        total = scores.outcome[self._judged_rows(scores.components)].double()
+        return metrics | _moments("reward", total) if len(total) else metrics
 
     def state_dict(self) -> dict[str, Any]:
         """How long which reward has been flat, as plain values."""
-        return {
-            "flat": {name: list(entry) for name, entry in self._flat.items()},
-            "flat_total": list(self._flat_total) if self._flat_total else None,
-            "warned": sorted(self._warned),
-        }
+        return self._flatness.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on counting where `state_dict` was taken."""
-        self._flat = {name: (entry[0], entry[1]) for name, entry in state["flat"].items()}
-        total = state["flat_total"]
-        self._flat_total = (total[0], total[1]) if total else None
-        self._warned = set(state["warned"])
+        self._flatness.load_state_dict(state)
+
+    def _judged_rows(self, components: Mapping[str, RewardScores]) -> Tensor:
+        """(B,) bool: completions that some component judges which counts."""
+        counting = [own for name, own in components.items() if self.components[name].weight > 0]
+        return torch.stack([own.judged_rows for own in counting]).any(0)
+
+    def _normalised_outcome(self, scores: RewardScores) -> Tensor:
+        """(B,) float64, NaN where a component does not judge."""
+        return self._normalised(scores.outcome.double().masked_fill(~scores.judged_rows, math.nan))
 
     def _normalised(self, values: Tensor) -> Tensor:
         """Any shape, NaN stays NaN."""
@@ -178,57 +194,30 @@ class HybridReward:
             if own.steps is not None:
                 steps[:, : own.steps.shape[1]] = self._normalised(own.steps.double())
             else:
-                outcome = self._normalised(own.outcome.double())
+                outcome = self._normalised_outcome(own)
                 steps[rows, counts[rows] - 1] = outcome[rows]
             steps *= self.components[name].weight
             total = torch.where(total.isnan(), steps, total + steps.nan_to_num())
         return total.float()
 
-    def _watch(self, components: Mapping[str, RewardScores]) -> None:
-        """Counts flat rollouts on raw scores; warns of one reward, aborts on the total."""
-        total = torch.zeros(())
-        for name, scores in components.items():
-            weight = self.components[name].weight
-            total = total + weight * scores.outcome.double()
-            flat = _counted(self._flat.pop(name, None), scores.outcome)
-            if flat is None:
-                continue
-            self._flat[name] = flat
-            if weight > 0 and flat[1] >= self.flat_patience and name not in self._warned:
-                self._warned.add(name)
-                _log.warning(
-                    "reward %r was %.4g for every completion of %d rollouts; it teaches nothing",
-                    name,
-                    *flat,
-                )
-        self._flat_total = _counted(self._flat_total, total)
-        if self._flat_total is not None and self._flat_total[1] >= self.flat_patience:
-            value, count = self._flat_total
-            parts = ", ".join(f"{name!r} {value:.4g}" for name, (value, _) in self._flat.items())
-            raise RewardError(
-                f"the total reward was {value:.4g} for every completion of {count} rollouts "
-                f"({parts}); there is nothing to learn from it. Start from a policy that "
-                "sometimes succeeds, sample at a higher temperature, or raise "
-                "stage.reward.flat_patience"
-            )
+
+def _moments(name: str, values: Tensor) -> dict[str, float]:
+    return {name: values.mean().item(), f"{name}_std": values.std(unbiased=False).item()}
 
 
-def _counted(before: tuple[float, int] | None, values: Tensor) -> tuple[float, int] | None:
-    """The value and the length of a flat spell that these values go on, begin, or (None) end."""
-    low, high = values.min().item(), values.max().item()
-    if high - low > STD_FLOOR:
-        return None
-    if before is None or abs(before[0] - low) > STD_FLOOR:
-        return low, 1
-    return before[0], before[1] + 1
-
-
-def _check_finite(name: str, scores: RewardScores, rollout: Rollout) -> None:
-    if scores.outcome.shape != (len(rollout.samples),):
+def _check(name: str, scores: RewardScores, rollout: Rollout) -> None:
+    count = len(rollout.samples)
+    if scores.outcome.shape != (count,):
         raise RewardError(
             f"reward {name!r} gave outcomes of shape {tuple(scores.outcome.shape)} for "
-            f"{len(rollout.samples)} completions"
+            f"{count} completions"
         )
+    for part, dimensions in (("steps", 2), ("judged", 1)):
+        given = getattr(scores, part)
+        if given is not None and (given.ndim != dimensions or len(given) != count):
+            raise RewardError(
+                f"reward {name!r} gave {part} of shape {tuple(given.shape)} for {count} completions"
+            )
     wrong = ~torch.isfinite(scores.outcome)
     if scores.steps is not None:
         wrong = wrong | scores.steps.isinf().any(1)
