@@ -4,6 +4,7 @@ Read: PNG, JPEG and WebP of one frame, up to `IMAGE_BYTES` and `IMAGE_PIXELS`; g
 their upper eight; what is transparent becomes white; a photograph is turned as its EXIF says.
 """
 
+import io
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -34,35 +35,33 @@ class ImageError(ValueError):
     """What is wrong with an image: a clause to put behind its name."""
 
 
-def read_image(path: Path) -> PillowImage.Image:
-    """An image file as RGB.
+def read_image(source: Path | bytes) -> PillowImage.Image:
+    """An image file, or the content of one, as RGB.
 
     Raises:
         ImageError: no such file, of another format, animated, too large, of a mode without a known
             range, or damaged.
     """
-    check_header(path)
+    check_header(source)
     try:
-        with PillowImage.open(path, formats=IMAGE_FORMATS) as opened:
+        with PillowImage.open(_opened(source), formats=IMAGE_FORMATS) as opened:
             return to_rgb(opened)
     except Exception as error:  # decoders raise whatever they like
         raise ImageError(f"is truncated or damaged: {error}") from error
 
 
-def check_header(path: Path) -> str:
-    """Reads no more than the header; the mode that it names.
+def check_header(source: Path | bytes) -> str:
+    """Reads no more than the header of a file or of its content; the mode that it names.
 
     Raises:
         ImageError: see `read_image`; damage behind the header is not noticed.
     """
     try:
-        if not path.is_file():
-            raise ImageError("is a folder or device" if path.exists() else "does not exist")
-        if path.stat().st_size > IMAGE_BYTES:
+        if _byte_count(source) > IMAGE_BYTES:
             raise ImageError(f"is over {IMAGE_BYTES} bytes; scale it down")
         with warnings.catch_warnings():
             warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-            with PillowImage.open(path, formats=IMAGE_FORMATS) as image:
+            with PillowImage.open(_opened(source), formats=IMAGE_FORMATS) as image:
                 (width, height), mode = image.size, image.mode
                 # the further pictures in a camera's JPEG (MPO) are previews and other views of it
                 frame_count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -74,12 +73,19 @@ def check_header(path: Path) -> str:
         raise ImageError(f"is over {IMAGE_PIXELS} pixels; scale it down") from error
     except Exception as error:  # decoders raise whatever they like
         raise ImageError(f"is unreadable: {error}") from error
-    if width * height > IMAGE_PIXELS:
-        raise ImageError(f"of {width} x {height} is over {IMAGE_PIXELS} pixels; scale it down")
+    check_size(width, height)
     if frame_count > 1:
         raise ImageError(f"is an animation of {frame_count} frames; save one of them")
     _check_mode(mode)
     return mode
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ImageError for an image with no pixels or with more than `IMAGE_PIXELS`."""
+    if width * height > IMAGE_PIXELS:
+        raise ImageError(f"of {width} x {height} is over {IMAGE_PIXELS} pixels; scale it down")
+    if not width * height:
+        raise ImageError(f"of {width} x {height} has no pixels")
 
 
 def to_rgb(image: PillowImage.Image) -> PillowImage.Image:
@@ -145,6 +151,18 @@ def path_inside(root: Path, name: str) -> Path:
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened: {error}") from error
     raise ImageError("does not exist" if inside else "leads out of image_root")
+
+
+def _opened(source: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _byte_count(source: Path | bytes) -> int:
+    if isinstance(source, bytes):
+        return len(source)
+    if not source.is_file():
+        raise ImageError("is a folder or device" if source.exists() else "does not exist")
+    return source.stat().st_size
 
 
 def _check_mode(mode: str) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
 from unified_rl.core.errors import ConfigError
-from unified_rl.core.sample import Sample
+from unified_rl.core.sample import Pair, Sample
 
 
 class Source(Protocol):
-    """Where samples come from: one random draw at a time.
+    """Where samples, or pairs of them, come from: one random draw at a time.
 
     Attributes:
         image_size: side of its images in pixels; None where it has none or any size.
@@ -20,7 +20,7 @@ class Source(Protocol):
 
     image_size: int | None
 
-    def draw(self, rng: np.random.Generator) -> Sample: ...
+    def draw(self, rng: np.random.Generator) -> Sample | Pair: ...
 
 
 class MixtureStream(IterableDataset):
@@ -56,7 +56,7 @@ class MixtureStream(IterableDataset):
         self._shares = np.cumsum([ratios[name] / total for name in names])
         self._seed, self._rank, self._start, self._turn = seed, rank, start, turn
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[Sample | Pair]:
         index = self._start
         while True:
             rng = np.random.default_rng([self._seed, self._rank, index])
@@ -68,7 +68,7 @@ class MixtureStream(IterableDataset):
 
 
 class SampleDataModule(lightning.LightningDataModule):
-    """Batches of samples (plain lists) from a mixture.
+    """Batches of samples or pairs (plain lists) from a mixture.
 
     Args:
         sources: by name.
@@ -104,14 +104,16 @@ class SampleDataModule(lightning.LightningDataModule):
         stream = MixtureStream(self.sources, self.ratios, self.seed, rank, start, turn)
         return DataLoader(stream, batch_size=self.batch_size, collate_fn=list)
 
-    def on_after_batch_transfer(self, batch: list[Sample], dataloader_idx: int) -> list[Sample]:
+    def on_after_batch_transfer(
+        self, batch: list[Sample | Pair], dataloader_idx: int
+    ) -> list[Sample | Pair]:
         """Counts what a run has consumed."""
         self.batches_seen += 1
         return batch
 
     def transfer_batch_to_device(
-        self, batch: list[Sample], device: object, dataloader_idx: int
-    ) -> list[Sample]:
+        self, batch: list[Sample | Pair], device: object, dataloader_idx: int
+    ) -> list[Sample | Pair]:
         """Samples stay as they are; the policy moves what it encodes."""
         return batch
 
