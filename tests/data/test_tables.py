@@ -161,11 +161,11 @@ def test_text_that_is_not_unicode_is_a_broken_row():
 
 
 def test_offsets_that_lead_out_of_a_file_are_a_broken_row(tmp_path):
-    """A stored length of 1 GiB where there is one byte: read unchecked, it is other memory."""
+    """A stored length of 1 GiB where there are 11 bytes: read unchecked, it is other memory."""
     folder = tmp_path / "saved"
-    Dataset.from_dict({"word": [b"a", b"b"]}).save_to_disk(folder)
+    Dataset.from_dict({"word": [b"a" * 5, b"b" * 6]}).save_to_disk(folder)
     file = folder / "data-00000-of-00001.arrow"
-    offsets, wrong = struct.pack("<3i", 0, 1, 2), struct.pack("<3i", 0, 2**30, 2)
+    offsets, wrong = struct.pack("<3i", 0, 5, 11), struct.pack("<3i", 0, 2**30, 11)
     content = file.read_bytes()
     assert content.count(offsets) == 1
     file.write_bytes(content.replace(offsets, wrong))

@@ -149,7 +149,9 @@ def path_inside(root: Path, name: str) -> Path:
         if inside and path.is_file():
             return path
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {error}") from error
+        # an OSError's text repeats the name, however long
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"cannot be opened: {reason}") from error
     raise ImageError("does not exist" if inside else "leads out of image_root")
 
 

@@ -231,7 +231,5 @@ def _columns(table: Table, unit: str, named: Mapping[str, str | None], kind: str
             hint = nearest(name, table.columns)
             hint = hint if known in hint else f"{hint} It has {known}"
             mend = f"set columns.{part}" + (", to null if there is none" if part == "kind" else "")
-            raise ConfigError(
-                f"{table.path} has no column {name!r} for the {part}; {hint}; {mend}"
-            )
+            raise ConfigError(f"{table.path} has no column {name!r} for the {part}; {hint}; {mend}")
     return columns
