@@ -206,7 +206,7 @@ REFUSED = {
     "no_folder": (lambda folder: folder / "a" / "b.jsonl", "nor a folder"),
     "empty_folder": (lambda folder: folder, r"holds no \*\.parquet"),
     "other_file": (lambda folder: as_parquet(folder, ROWS, "rows.csv"), "neither .jsonl nor"),
-    "parquet": (broken_parquet, "cannot be read as parquet: .*"),
+    "parquet": (broken_parquet, "cannot be read as parquet: Arrow.*magic bytes"),
     "state": (broken_state, "cannot be read: "),
 }
 

@@ -287,6 +287,7 @@ BROKEN = {
     "address": ({"real_image": "https://example.com/1.png"}, "does not exist"),
     "link": ({"real_image": "link.png"}, "leads out of image_root"),
     "huge_picture": ({"real_image": PillowImage.new("1", (8001, 8000))}, "is over 64000000 pixels"),
+    "no_pixels": ({"real_image": PillowImage.new("RGB", (0, 4))}, "of 0 x 4 has no pixels"),
     "float_picture": ({"real_image": PillowImage.new("F", (4, 4))}, "of mode F has no known range"),
 }
 
@@ -376,7 +377,7 @@ def test_a_third_of_broken_rows_is_too_much_if_it_is_said_so():
 
 
 def test_a_missing_column_says_what_there_is():
-    rows = [{"real_img": png(), **{key: value for key, value in MCQ.items()}}]
+    rows = [{"real_img": png(), **MCQ}]
     expected = (
         "rows has no column 'real_image' for the image; did you mean 'real_img'? It has prompt, "
         "qa_problem, qa_solution, qa_type, real_img; set columns.image"

@@ -89,7 +89,7 @@ def parquet_table(path: Path, split: str, cache_folder: str | None) -> ArrowTabl
     try:
         dataset = load_dataset("parquet", data_files=names, split="train", cache_dir=cache_folder)
     except Exception as error:  # the library raises whatever its parts do
-        raise DataError(f"{path} cannot be read as parquet: {_deepest(error)}") from error
+        raise DataError(f"{path} cannot be read as parquet: {_cause(error)}") from error
     return ArrowTable(dataset, str(path), path.parent if path.is_file() else path)
 
 
@@ -114,7 +114,7 @@ def saved_table(path: Path, split: str) -> ArrowTable:
                 raise ValueError(f"state.json names {name!r}, which is no file of the folder")
         return ArrowTable(Dataset.load_from_disk(str(folder)), str(path), path)
     except Exception as error:
-        raise DataError(f"{folder} cannot be read: {_deepest(error)}") from error
+        raise DataError(f"{folder} cannot be read: {_cause(error)}") from error
 
 
 def hub_table(name: str, split: str, revision: str | None, cache_folder: str | None) -> ArrowTable:
@@ -134,7 +134,7 @@ def hub_table(name: str, split: str, revision: str | None, cache_folder: str | N
         dataset = load_dataset(name, split=split, revision=revision, cache_dir=cache_folder)
     except Exception as error:
         raise DataError(
-            f"{name} (split {split}) cannot be loaded from the Hugging Face Hub: {_deepest(error)}"
+            f"{name} (split {split}) cannot be loaded from the Hugging Face Hub: {_cause(error)}"
         ) from error
     return ArrowTable(dataset, name)
 
@@ -153,9 +153,12 @@ def _shards(folder: Path, split: str) -> list[Path]:
     return chosen
 
 
-def _deepest(error: BaseException) -> str:
-    """What went wrong first, on one line."""
-    while error.__cause__ is not None:
+def _cause(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    from datasets.exceptions import DatasetGenerationError
+
+    # it says no more than that a data set was being made
+    while isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__
     return _first_line(error)
 
