@@ -163,7 +163,7 @@ def test_objective_and_gradient_equal_the_written_out_ones(joint):
 
     own = [standardised(rewards[half]) for half in range(HALVES)]
     advantages = {
-        "reward": [standardised(rewards.sum(0))] * HALVES,
+        "reward": [standardised(rewards[0] + 0.8 * rewards[1])] * HALVES,
         "advantage": [own[0] + 0.8 * own[1]] * HALVES,
         "none": own,
     }[joint]
