@@ -247,6 +247,9 @@ def test_absolute_paths_are_read_in_a_folder_that_is_named(tmp_path):
     (tmp_path / "1.png").write_bytes(png())
     rows = Rows(good(real_image=str(tmp_path / "1.png")))
     assert only(PairSource(rows, image_root=str(tmp_path)))
+    with pytest.raises(DataError, match="is not a path inside image_root"):
+        own = Rows(rows.rows, folder=tmp_path)  # the table's folder, which nobody named
+        PairSource(own, quarantine=str(tmp_path / "broken.jsonl"))
     (tmp_path / "inside").mkdir()
     with pytest.raises(DataError, match="is not a path inside image_root"):
         PairSource(rows, image_root=str(tmp_path / "inside"))
