@@ -1,6 +1,7 @@
 """How far a caption says what a reference says: SPICE, BERTScore, and a stand-in of SPICE."""
 
 import importlib.util
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,6 +103,8 @@ class BertScore:
     def _pair(self, reference: str, caption: str) -> float:
         from torchmetrics.functional.text.bert import bert_score
 
+        if not (self._has_tokens(reference) and self._has_tokens(caption)):
+            return 0.0
         found = bert_score(
             [caption],
             [reference],
@@ -111,7 +114,13 @@ class BertScore:
             max_length=self._max_length,
             truncation=True,
         )
-        return float(found["f1"])
+        # of a precision that is NaN torchmetrics makes an F1 of 0
+        precision, recall, f1 = (float(found[name]) for name in ("precision", "recall", "f1"))
+        return f1 if math.isfinite(precision + recall) else math.nan
+
+    def _has_tokens(self, text: str) -> bool:
+        """False for a text of control characters alone, say."""
+        return bool(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 class SpiceScore:

@@ -76,7 +76,8 @@ class BlipCaptioner:
                 do_sample=False,
                 num_beams=1,
             )
-            captions += self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+            # the first is the token that begins every caption, which not every tokenizer hides
+            captions += self._tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
         return [caption.strip() for caption in captions]
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.microworld.render import GROUND
+from unified_rl.microworld.scene import IMAGE_SIZE, OBJECT_SIZE
 
 NETS = {"vgg": "VGG16_Weights", "alex": "AlexNet_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 """Names of the backbones' weights in torchvision.models."""
-SCALES = (1, 2, 4, 8)
-"""Sides of the boxes, px, over which `WorldDistance` averages."""
+SCALES = (1, OBJECT_SIZE, IMAGE_SIZE)
+"""Sides of the boxes, px, over which `WorldDistance` averages: a pixel, an object, the picture."""
 
 
 class LpipsDistance:
@@ -91,8 +92,8 @@ class WorldDistance:
     A stand-in, and not LPIPS: it knows nothing of what people see. At each of `SCALES` the pictures
     are averaged over boxes of that side; ink is how far a box is from the white ground, summed over
     RGB. The distance is the summed difference of the two pictures over the sum of their ink, meant
-    over the scales: 0 for equal pictures only, 1 where no ink overlaps at any scale, as when one
-    picture is blank. Coarse scales give part of the way to an object that is in the wrong place.
+    over the scales: 0 for equal pictures only, 1 only if one picture is blank and the other not.
+    The coarse scales go part of the way to an object that lies elsewhere, the coarsest all of it.
     """
 
     def __call__(self, real: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> list[float]:

@@ -1,0 +1,145 @@
+"""Distances of pictures by hand; LPIPS through torchmetrics with a backbone of random weights."""
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchmetrics.functional.image import learned_perceptual_image_patch_similarity, lpips
+
+from tests.rewards.cases import BLUE_SQUARE, BOTH, GREEN_CIRCLE, ONE, image
+from unified_rl.core.errors import ConfigError, RewardError
+from unified_rl.rewards import perceptual
+from unified_rl.rewards.perceptual import LpipsDistance, WorldDistance
+
+BLANK = np.full((24, 24, 3), 255, np.uint8)
+
+
+def dotted(*places, value=(0, 0, 0)):
+    pixels = BLANK.copy()
+    for x, y in places:
+        pixels[y, x] = value
+    return pixels
+
+
+def world_distance(real, drawn):
+    (value,) = WorldDistance()([real], [drawn])
+    return value
+
+
+def test_equal_pictures_are_no_distance_apart():
+    assert world_distance(BOTH.pixels, BOTH.pixels) == 0
+    assert world_distance(BLANK, BLANK) == 0
+
+
+@pytest.mark.parametrize(
+    ("real", "drawn", "value"),
+    [
+        # a blank picture shares no ink with any other
+        (dotted((0, 0)), BLANK, 1),
+        # two dots far apart: nothing shared but in the whole picture: (1 + 1 + 0) / 3
+        (dotted((0, 0)), dotted((20, 20)), 2 / 3),
+        # within one box of 8 px: (1 + 0 + 0) / 3
+        (dotted((0, 0)), dotted((7, 7)), 1 / 3),
+        # one of two dots missing: |2 - 1| / (2 + 1) at each scale
+        (dotted((0, 0), (20, 20)), dotted((0, 0)), 1 / 3),
+        # ink (255, 255, 0) against (0, 255, 255): 510 of 1020 differ, at each scale
+        (dotted((3, 3), value=(0, 0, 255)), dotted((3, 3), value=(255, 0, 0)), 1 / 2),
+    ],
+)
+def test_ink_by_hand(real, drawn, value):
+    assert world_distance(real, drawn) == pytest.approx(value)
+    assert world_distance(drawn, real) == pytest.approx(value)
+
+
+def test_pairs_keep_their_order():
+    reals = [ONE.pixels, BOTH.pixels, BLANK]
+    drawn = [BOTH.pixels, BOTH.pixels, ONE.pixels]
+    values = WorldDistance()(reals, drawn)
+    assert values == [world_distance(a, b) for a, b in zip(reals, drawn, strict=True)]
+    assert 0 == values[1] < values[0] < values[2] == 1
+
+
+def test_a_wrong_colour_is_nearer_than_a_missing_object():
+    recoloured = image(GREEN_CIRCLE, BLUE_SQUARE).pixels
+    alone = image(BLUE_SQUARE).pixels
+    assert 0 < world_distance(BOTH.pixels, recoloured) < world_distance(BOTH.pixels, alone) < 1
+
+
+@pytest.mark.parametrize("side", [16, 48])
+def test_other_sizes_are_refused(side):
+    other = np.zeros((side, side, 3), np.uint8)
+    with pytest.raises(RewardError, match=rf"\(24, 24\).*\({side}, {side}\)"):
+        WorldDistance()([BLANK], [other])
+
+
+def test_lpips_names_the_missing_package(monkeypatch):
+    monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'unified-rl\[lpips\]'"):
+        LpipsDistance()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"net": "resnet"}, "net='resnet' is none of vgg"), ({"size": 8}, "size=8")],
+)
+def test_lpips_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        LpipsDistance(**settings)
+
+
+def vgg16_features():
+    layers, channels = [], 3
+    for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+        if width:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        else:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
+@pytest.fixture
+def torchvision(monkeypatch, tmp_path):
+    """The part of torchvision that LPIPS asks for, its weights random; the hub folder is empty."""
+
+    def vgg16(weights):
+        assert weights is VGG16_Weights.DEFAULT
+        torch.manual_seed(0)
+        return SimpleNamespace(features=vgg16_features())
+
+    VGG16_Weights = SimpleNamespace(DEFAULT=SimpleNamespace(url="https://host/vgg16-1.pth"))
+    module = ModuleType("torchvision")
+    module.__spec__ = ModuleSpec("torchvision", None)
+    module.models = SimpleNamespace(vgg16=vgg16, VGG16_Weights=VGG16_Weights)
+    monkeypatch.setitem(sys.modules, "torchvision", module)
+    monkeypatch.setattr(lpips, "_TORCHVISION_AVAILABLE", True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    return tmp_path / "checkpoints" / "vgg16-1.pth"
+
+
+def test_lpips_names_the_missing_weights(torchvision):
+    with pytest.raises(ConfigError, match=r"needs .*vgg16-1.pth; download https://host/vgg16"):
+        LpipsDistance()
+
+
+def test_lpips(torchvision):
+    torchvision.parent.mkdir()
+    torchvision.touch()
+    distance = LpipsDistance(size=32, batch_size=2)
+    rng = np.random.default_rng(0)
+    reals = [rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) for _ in range(3)]
+    drawn = [reals[0], reals[2], rng.integers(0, 256, (48, 24, 3), dtype=np.uint8)]
+    values = distance(reals, drawn)
+    assert values[0] == 0
+    assert all(value > 1e-4 for value in values[1:])
+    alone = [distance([a], [b])[0] for a, b in zip(reals, drawn, strict=True)]
+    assert values == pytest.approx(alone, rel=1e-3)
+    # the same as the functional form on pictures of the right size
+    squares = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
+    a, b = (torch.tensor(s).permute(2, 0, 1)[None] / 255 for s in squares)
+    want = learned_perceptual_image_patch_similarity(a, b, "vgg", normalize=True)
+    assert distance(squares[:1], squares[1:]) == pytest.approx([want.item()], rel=1e-4)
