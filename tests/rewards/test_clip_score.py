@@ -23,6 +23,7 @@ from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
 from unified_rl.core.sample import Image, Sample, Task, Text
 from unified_rl.core.trajectory import Rollout
 from unified_rl.microworld.scene import Placed
+from unified_rl.rewards import world_clip
 from unified_rl.rewards.clip_score import ClipScoreReward
 from unified_rl.rewards.world_clip import WorldClipReward
 
@@ -89,6 +90,21 @@ def test_what_is_not_finite_is_named(clip):
         reward.self_test()
 
 
+def test_the_self_test_asks_which_picture_is_right(clip):
+    reward = ClipScoreReward(clip)
+    passed = []
+    for _ in range(2):
+        try:
+            reward.self_test()
+            passed.append(True)
+        except RewardError as error:
+            assert "cannot tell a right picture of 'a red circle and" in str(error)
+            passed.append(False)
+        with torch.no_grad():
+            reward._model.text_projection.weight.neg_()  # what was alike is now unlike
+    assert sorted(passed) == [False, True]
+
+
 def test_folders_are_checked(tmp_path):
     with pytest.raises(CheckpointError, match="clip_score.checkpoint=.*gone is not a folder"):
         ClipScoreReward(str(tmp_path / "gone"))
@@ -152,3 +168,10 @@ def test_stand_in_by_rows():
 def test_stand_in_reads_the_micro_world_only():
     with pytest.raises(RewardError, match=r"'drawing a red cir'.*\(40, 20, 3\)"):
         scores(WorldClipReward(), PROMPTS[:1], PICTURES[1:2])
+
+
+def test_a_blind_stand_in_fails_its_self_test(monkeypatch):
+    WorldClipReward().self_test()
+    monkeypatch.setattr(world_clip, "objects", lambda sample, pixels: ())
+    with pytest.raises(RewardError, match="WorldClipReward cannot tell a good answer"):
+        WorldClipReward().self_test()

@@ -104,25 +104,37 @@ def vgg16_features():
 
 @pytest.fixture
 def torchvision(monkeypatch, tmp_path):
-    """The part of torchvision that LPIPS asks for, its weights random; the hub folder is empty."""
+    """The part of torchvision that LPIPS asks for, its weights random; the hub folder is empty.
+
+    The name of the weights' file has the first digits of the SHA-256 of nothing.
+    """
 
     def vgg16(weights):
         assert weights is VGG16_Weights.DEFAULT
         torch.manual_seed(0)
         return SimpleNamespace(features=vgg16_features())
 
-    VGG16_Weights = SimpleNamespace(DEFAULT=SimpleNamespace(url="https://host/vgg16-1.pth"))
+    VGG16_Weights = SimpleNamespace(DEFAULT=SimpleNamespace(url="https://host/vgg16-e3b0c442.pth"))
     module = ModuleType("torchvision")
     module.__spec__ = ModuleSpec("torchvision", None)
     module.models = SimpleNamespace(vgg16=vgg16, VGG16_Weights=VGG16_Weights)
     monkeypatch.setitem(sys.modules, "torchvision", module)
     monkeypatch.setattr(lpips, "_TORCHVISION_AVAILABLE", True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    return tmp_path / "checkpoints" / "vgg16-1.pth"
+    return tmp_path / "checkpoints" / "vgg16-e3b0c442.pth"
 
 
 def test_lpips_names_the_missing_weights(torchvision):
-    with pytest.raises(ConfigError, match=r"needs .*vgg16-1.pth; download https://host/vgg16"):
+    with pytest.raises(
+        ConfigError, match=r"needs .*vgg16-e3b0c442.pth; download https://host/vgg16"
+    ):
+        LpipsDistance()
+
+
+def test_lpips_refuses_other_weights(torchvision):
+    torchvision.parent.mkdir()
+    torchvision.write_bytes(b"a pickle from elsewhere")
+    with pytest.raises(ConfigError, match="vgg16-e3b0c442.pth is damaged"):
         LpipsDistance()
 
 

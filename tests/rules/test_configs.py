@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from tests.toys import build
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Reward
 from unified_rl.runtime.cli import register_resolvers
@@ -120,8 +121,15 @@ REWARDS = sorted(p.stem for p in (CONF / "reward").glob("*.yaml") if p.stem != "
 @pytest.mark.parametrize("name", REWARDS)
 def test_every_reward_tells_good_from_bad(name: str) -> None:
     config = compose("train", [f"reward=[{name}]"])
-    reward = instantiate(config.reward[name])
+    missing = OmegaConf.missing_keys(config.reward)
+    if missing:  # the folders of published models, which the tests of each such reward make
+        assert all(key.endswith(".checkpoint") for key in missing)
+        return
+    (reward,) = instantiate(config.reward).values()
     assert isinstance(reward, Reward)
+    if hasattr(reward, "bind"):
+        policy = build("micro_janus")
+        reward.bind(policy, lambda: policy)
     reward.self_test()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 
-from unified_rl.core.errors import ConfigError
+from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.sample import Sample
 from unified_rl.rewards.local_model import (
     load_judge,
@@ -77,6 +77,22 @@ class ClipScoreReward(PictureReward):
             cosines = self._cosines([s.prompt_text for s in samples[rows]], pictures[rows])
             scores += [self.scale * cosine for cosine in cosines]
         return check_scores(self, scores, samples)
+
+    def self_test(self) -> None:
+        """The right picture of two has the higher score, by however little.
+
+        The cosines of a sound model lie close together: a few hundredths part right from wrong.
+
+        Raises:
+            RewardError: it has not, or a score is not finite.
+        """
+        ((sample, good, bad),) = self.golden()
+        right, wrong = self.judge([sample, sample], [good.images[0], bad.images[0]])
+        if right <= wrong:
+            raise RewardError(
+                f"ClipScoreReward cannot tell a right picture of {sample.prompt_text!r} from a "
+                f"wrong one: {right:.4f} against {wrong:.4f}; check clip_score.checkpoint"
+            )
 
     @torch.no_grad()
     def _cosines(self, prompts: list[str], pictures: Sequence[np.ndarray]) -> list[float]:

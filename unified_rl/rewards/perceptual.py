@@ -1,5 +1,6 @@
 """Distances of two pictures: LPIPS, and a stand-in for the micro-world."""
 
+import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,3 +137,9 @@ def _require_backbone(net: str) -> None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.is_file():
         raise ConfigError(f"LPIPS with net={net} needs {path}; download {url} to there")
+    # torchvision unpickles the file, so it must be the one that its name promises
+    promised = path.stem.rsplit("-", 1)[-1]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(promised):
+        raise ConfigError(f"{path} is damaged: its SHA-256 begins {found[:8]}; download {url} anew")
