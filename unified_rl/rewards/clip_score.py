@@ -112,4 +112,4 @@ class ClipScoreReward(PictureReward):
             pixel_values=pixels.to(device, self._model.dtype),
         )
         # both are of unit length
-        return (found.image_embeds * found.text_embeds).float().sum(-1).tolist()
+        return (found.image_embeds.float() * found.text_embeds.float()).sum(-1).tolist()
