@@ -34,9 +34,36 @@ def main(config: DictConfig) -> int:
     if config.rule is None:
         _merge_adapter(config, output)
     else:
-        _merge_models(config, output)
+        merge_from(config)
     print(f"checkpoint: {output}")
     return 0
+
+
+def merge_from(config: DictConfig) -> Path:
+    """Merges the models that the configuration names; the folder of the result.
+
+    Where `output` holds the result of the same rule on the same weights, nothing is done; anything
+    else there is replaced.
+
+    Raises:
+        ConfigError, CheckpointError: as `main` does.
+    """
+    from hydra.utils import instantiate
+
+    from unified_rl.models.merged_folder import is_merged, merge_folders
+
+    folders = OmegaConf.to_container(config).get("checkpoints")
+    if not (isinstance(folders, list) and folders and all(isinstance(f, str) for f in folders)):
+        raise ConfigError(f"checkpoints={folders} must list folders: checkpoints='[A,B]'")
+    checkpoints = [Path(folder) for folder in folders]
+    base = None if config.base is None else Path(config.base)
+    settings = OmegaConf.to_container(config.rule, resolve=True)
+    del settings["_partial_"]  # how Hydra builds the rule says nothing of it
+    output = Path(config.output)
+    if not is_merged(output, checkpoints, base, settings):
+        rule = instantiate(config.rule, _convert_="all")
+        merge_folders(rule, checkpoints, base, output, settings)
+    return output
 
 
 def _merge_adapter(config: DictConfig, output: Path) -> None:
@@ -48,25 +75,6 @@ def _merge_adapter(config: DictConfig, output: Path) -> None:
     adapter = Path(config.checkpoint)
     policy = merged(instantiate(config.model, _convert_="all"), str(adapter), config.base)
     write_folder(output, policy.save, {"merged_from": str(adapter.resolve())})
-
-
-def _merge_models(config: DictConfig, output: Path) -> None:
-    from hydra.utils import instantiate
-
-    from unified_rl.models.merged_folder import merge_folders
-
-    folders = OmegaConf.to_container(config).get("checkpoints")
-    if not (isinstance(folders, list) and folders and all(isinstance(f, str) for f in folders)):
-        raise ConfigError(f"checkpoints={folders} must list folders: checkpoints='[A,B]'")
-    settings = OmegaConf.to_container(config.rule, resolve=True)
-    del settings["_partial_"]  # how Hydra builds the rule says nothing of it
-    merge_folders(
-        instantiate(config.rule, _convert_="all"),
-        [Path(folder) for folder in folders],
-        None if config.base is None else Path(config.base),
-        output,
-        settings,
-    )
 
 
 if __name__ == "__main__":

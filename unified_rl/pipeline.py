@@ -1,17 +1,19 @@
-"""Chains stages: each phase starts from the checkpoint of the one before; done ones are skipped."""
+"""Chains stages: phases go on from one another, or merge; done ones are skipped."""
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from unified_rl.core.errors import ConfigError
-from unified_rl.runtime.cli import run
+from unified_rl.runtime.cli import choice, run
 from unified_rl.runtime.output import settle_output
+from unified_rl.runtime.phases import Phase, needed, read_phases
+from unified_rl.runtime.planning import Plan, plan, suite_of
 
 
 def main(config: DictConfig) -> int:
@@ -21,27 +23,24 @@ def main(config: DictConfig) -> int:
         config: composed from `conf/pipeline.yaml`.
     """
     from unified_rl.runtime.quiet import quieten
-    from unified_rl.runtime.summary import write_summary
+    from unified_rl.runtime.summary import HEADLINE, write_summary
     from unified_rl.runtime.tables import print_scores
 
     quieten()
-    _require_start(config)
+    source = f"conf/pipeline/{choice('pipeline')}.yaml"
+    phases = _chosen(config, source)
     root = settle_output(config)
-    checkpoint = Path(config.start) if config.start else None
+    plans = plan(config, phases, root, source)
     records: dict[str, dict[str, Any]] = {}
-    for number, phase in enumerate(config.pipeline.phases, start=1):
-        print(f"[{number}/{len(config.pipeline.phases)}] {phase.name}", file=sys.stderr, flush=True)
-        records[phase.name] = record = {"checkpoint": checkpoint}
-        if phase.get("experiment"):
-            started = time.perf_counter()
-            checkpoint = _train(config, phase, root / phase.name, checkpoint)
-            record |= {"checkpoint": checkpoint, "train_s": time.perf_counter() - started}
-        if phase.get("evaluate"):
-            record |= _evaluate(config, phase, root / phase.name, checkpoint)
-    summary = write_summary(root, records, OmegaConf.to_container(config, resolve=True))
+    for number, planned in enumerate(plans, start=1):
+        name = planned.phase.name
+        print(f"[{number}/{len(plans)}] {name}", file=sys.stderr, flush=True)
+        records[name] = _run(planned)
+    headline = config.pipeline.headline or HEADLINE
+    summary = write_summary(root, records, OmegaConf.to_container(config, resolve=True), headline)
     scored = {name: r["evaluation"] for name, r in records.items() if "evaluation" in r}
     if scored:
-        print_scores(scored)
+        print_scores(scored, headline)
     print(f"summary: {summary}")
     if config.pipeline.publish:
         _publish(config, records)
@@ -52,45 +51,51 @@ def main(config: DictConfig) -> int:
     return 0
 
 
-def _require_start(config: DictConfig) -> None:
-    """Refuses a model without weights of its own where nothing says what to start from."""
-    composed = compose("evaluate", [f"model={config.choose.model}"])
-    if not config.start and OmegaConf.is_missing(composed.model, "checkpoint"):
-        raise ConfigError(
-            f"choose.model={config.choose.model} has no weights of its own; give start=FOLDER, a "
-            "checkpoint of it"
-        )
+def _chosen(config: DictConfig, source: str) -> Sequence[Phase]:
+    entries = OmegaConf.to_container(config.pipeline.phases, resolve=True)
+    only = config.choose.only
+    if only is not None:
+        only = list(only) if isinstance(only, ListConfig) else [only]
+        if config.pipeline.publish:
+            raise ConfigError(
+                f"choose.only={only} leaves phases out, and {source} publishes what all of them "
+                "make; add pipeline.publish=false"
+            )
+    return needed(read_phases(entries, source), only, source)
 
 
-def _train(config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None) -> Path:
-    from unified_rl.train import train_from
+def _run(planned: Plan) -> dict[str, Any]:
+    """What a phase left: its checkpoint, scores and seconds."""
+    record: dict[str, Any] = {"checkpoint": planned.checkpoint}
+    if planned.training is not None:
+        from unified_rl.train import train_from
 
-    overrides = [f"experiment={phase.experiment}", *_common(config, folder, checkpoint)]
-    overrides.append(f"logger.group={config.pipeline.name}")
-    if config.choose.rung:
-        overrides.append(f"rung={config.choose.rung}")
-    overrides += [*_of_model(config, phase.experiment, [])]
-    overrides += [*phase.get("overrides", []), *config.overrides]
-    return train_from(compose("train", overrides), label=phase.name)
+        started = time.perf_counter()
+        train_from(planned.training, label=planned.phase.name)
+        record["train_s"] = time.perf_counter() - started
+    if planned.merging is not None:
+        from unified_rl.merge import merge_from
+
+        # of a training that once had this name; it would speak for the merged weights
+        (planned.folder / "result.json").unlink(missing_ok=True)
+        merge_from(planned.merging)
+    if planned.scoring is not None:
+        record |= _evaluate(planned.scoring, planned)
+    return record
 
 
-def _evaluate(
-    config: DictConfig, phase: DictConfig, folder: Path, checkpoint: Path | None
-) -> dict[str, Any]:
+def _evaluate(scoring: DictConfig, planned: Plan) -> dict[str, Any]:
     """Scores and seconds; read back where the same checkpoint was scored the same way before."""
     from unified_rl.evaluate import evaluate_from
     from unified_rl.models.checkpoint import weights_hash
     from unified_rl.runtime.provenance import config_hash
 
-    overrides = [f"suite={_suite(config)}", *_common(config, folder, checkpoint)]
-    overrides += config.evaluation_overrides
-    composed = compose("evaluate", overrides)
-    key = config_hash(OmegaConf.to_container(composed, resolve=True))
-    key += weights_hash(Path(composed.model.checkpoint))
-    written, stamp = folder / "evaluation.json", folder / "evaluation.key"
+    key = config_hash(OmegaConf.to_container(scoring, resolve=True))
+    key += weights_hash(Path(scoring.model.checkpoint))
+    written, stamp = planned.folder / "evaluation.json", planned.folder / "evaluation.key"
     if not (written.is_file() and stamp.is_file() and stamp.read_text().startswith(key)):
         started = time.perf_counter()
-        evaluate_from(composed, label=f"{phase.name}: evaluate")
+        evaluate_from(scoring, label=f"{planned.phase.name}: evaluate")
         stamp.write_text(f"{key} {time.perf_counter() - started}")
     seconds = float(stamp.read_text().split()[1])
     return {"evaluation": json.loads(written.read_text()), "evaluate_s": seconds}
@@ -104,25 +109,8 @@ def _publish(config: DictConfig, records: dict[str, dict[str, Any]]) -> None:
     asset = Path(config.paths.assets) / config.choose.model
     command = f"make {config.pipeline.name} MODEL={config.choose.model}"
     train_s = sum(record.get("train_s", 0.0) for record in records.values())
-    publish(last["checkpoint"], asset, command, last["evaluation"], _suite(config), train_s)
+    publish(last["checkpoint"], asset, command, last["evaluation"], suite_of(config), train_s)
     print(f"asset:   {asset}")
-
-
-def _of_model(config: DictConfig, name: str, otherwise: Any) -> Any:
-    """What `for_model` says of this model."""
-    return config.for_model.get(config.choose.model, {}).get(name, otherwise)
-
-
-def _suite(config: DictConfig) -> str:
-    return _of_model(config, "suite", config.pipeline.suite)
-
-
-def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:
-    overrides = [f"model={config.choose.model}", f"seed={config.seed}", f"threads={config.threads}"]
-    overrides += [f"paths.output='{folder}'", f"paths.assets='{config.paths.assets}'"]
-    if checkpoint is not None:
-        overrides.append(f"model.checkpoint='{checkpoint}'")
-    return overrides
 
 
 if __name__ == "__main__":

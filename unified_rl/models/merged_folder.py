@@ -94,6 +94,27 @@ def merge_folders(
     write_folder(output, functools.partial(_write, rule, models, origin), card)
 
 
+def is_merged(
+    output: Path, checkpoints: Sequence[Path], base: Path | None, settings: Mapping[str, Any]
+) -> bool:
+    """Whether a folder holds what `merge_folders` would make: the same rule on the same weights.
+
+    Args:
+        output: the folder, which may be missing.
+        checkpoints: as for `merge_folders`.
+        base: as for `merge_folders`.
+        settings: as for `merge_folders`.
+    """
+    try:
+        card = json.loads((output / CARD).read_text(encoding="utf-8"))
+        found = [card["rule"], *(model["weights"] for model in card["models"])]
+        found.append(card["base"] and card["base"]["weights"])
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or not of a merge
+        return False
+    weights = [weights_hash(folder) for folder in checkpoints]
+    return found == [dict(settings), *weights, None if base is None else weights_hash(base)]
+
+
 def _write(
     rule: Rule, models: Sequence[FolderWeights], base: FolderWeights | None, folder: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """One JSON file with the numbers of a pipeline's phases."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ HEADLINE = (
     "generation_accuracy",
     "understanding_accuracy",
 )
-"""The scores that the summary and the table show; all others stand in `evaluation.json`."""
+"""The scores that summary and table show unless a pipeline names others; `evaluation.json` has all
+of them."""
 
 
 def write_summary(
-    root: Path, records: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]
+    root: Path,
+    records: Mapping[str, Mapping[str, Any]],
+    config: Mapping[str, Any],
+    headline: Sequence[str] = HEADLINE,
 ) -> Path:
     """Writes `summary.json`: headline scores with intervals and wall seconds of each phase.
 
@@ -27,11 +31,12 @@ def write_summary(
         root: folder of the pipeline.
         records: by phase; with `evaluation` (as written), `train_s`, `evaluate_s` where they apply.
         config: the composed configuration.
+        headline: the scores to write, as far as a phase has them.
     """
     summary: dict[str, Any] = {}
     for name, record in records.items():
         scores = record.get("evaluation", {}).get("metrics", {})
-        summary[name] = {key: scores[key] for key in HEADLINE if key in scores}
+        summary[name] = {key: scores[key] for key in headline if key in scores}
         summary[name]["wall_s"] = _wall_seconds(root / name, record)
         summary[name]["checkpoint"] = str(record["checkpoint"]) if record["checkpoint"] else None
     summary["scale"] = "micro-world; not comparable with the papers' numbers"

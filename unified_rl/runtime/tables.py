@@ -1,6 +1,6 @@
 """Scores as a table in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,13 +9,25 @@ from rich.table import Table
 from unified_rl.runtime.summary import HEADLINE
 
 
-def print_scores(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints one column a checkpoint: value and 95% interval of each headline score."""
+def print_scores(
+    evaluations: Mapping[str, Mapping[str, Any]], headline: Sequence[str] | None = None
+) -> None:
+    """Prints one column a checkpoint: value and 95% interval of each headline score.
+
+    Args:
+        evaluations: as written, by the checkpoint's name.
+        headline: the scores to show. None: those of stories if a suite took them all, else every
+            score that is no part of another.
+    """
+    found = list(dict.fromkeys(key for e in evaluations.values() for key in e["metrics"]))
+    if headline is None:
+        has_all = set(HEADLINE) <= set(found)
+        headline = HEADLINE if has_all else [key for key in found if "/" not in key]
     table = Table(title="micro-world, held-out prompts (95% interval)", title_justify="left")
     table.add_column("score")
     for name in evaluations:
         table.add_column(name, justify="right", no_wrap=True)
-    for key in HEADLINE:
+    for key in headline:
         cells = [_cell(evaluation["metrics"].get(key)) for evaluation in evaluations.values()]
         table.add_row(key.replace("_", " "), *cells)
     Console().print(table)

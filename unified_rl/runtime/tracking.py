@@ -20,15 +20,17 @@ def loggers(
     mode: Literal["offline", "online", "disabled"],
     project: str,
     group: str | None = None,
+    name: str | None = None,
 ) -> list[Logger]:
     """The loggers of a run.
 
     Args:
-        output: folder of the run; its last two parts name the run in W&B.
+        output: folder of the run.
         config: the composed configuration.
         mode: of W&B; "disabled" leaves it out.
         project: in W&B.
-        group: in W&B; runs of one sweep share it.
+        group: in W&B; runs of one pipeline or sweep share it.
+        name: of the run in W&B; None takes the last two parts of `output`.
     """
     found: list[Logger] = [
         CSVLogger(output, name="", version="metrics", flush_logs_every_n_steps=1)
@@ -36,7 +38,7 @@ def loggers(
     if mode != "disabled":
         found.append(
             WandbLogger(
-                name="/".join(output.parts[-2:]),
+                name=name or "/".join(output.parts[-2:]),
                 project=project,
                 group=group,
                 save_dir=output,
