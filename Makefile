@@ -18,10 +18,10 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards bench parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms bench parity constraints clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
 
 setup: $(VENV)/.ready ## virtual environment with pinned versions
 
@@ -62,6 +62,18 @@ generate: setup ## an answer to PROMPT, as files and a page
 
 sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
 	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)
+
+corl: setup ## CoRL: unified RL, refined RL of each task, questions merged
+	$(RUN) unified_rl.pipeline pipeline=corl choose.model=$(MODEL) $(ARGS)
+
+corl-table3: setup ## CoRL's Table 3, all rows of a seed a job: ARGS="seed=0,1,2"
+	$(RUN) unified_rl.pipeline -m pipeline=corl_table3 choose.model=$(MODEL) $(ARGS)
+
+corl-table4: setup ## CoRL's Table 4, rewards for drawings: ARGS="seed=0,1,2"
+	$(RUN) unified_rl.pipeline -m pipeline=corl_table4 choose.model=$(MODEL) $(ARGS)
+
+corl-paradigms: setup ## CoRL's Figure 1: separate, merged, cycle and unified RL: ARGS="seed=0,1,2"
+	$(RUN) unified_rl.pipeline -m pipeline=corl_paradigms choose.model=$(MODEL) $(ARGS)
 
 test: setup ## all tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -q $(ARGS)

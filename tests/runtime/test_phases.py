@@ -1,0 +1,157 @@
+"""Pipelines as graphs: what phases need, and what is refused before anything runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unified_rl.core.errors import ConfigError
+from unified_rl.runtime.paper_table import read_table
+from unified_rl.runtime.phases import Merge, needed, read_phases
+
+ROOT = Path(__file__).parents[2]
+FILE = "conf/pipeline/toy.yaml"
+TREE = [
+    {"name": "base", "evaluate": True},
+    {"name": "trunk", "experiment": "a/b", "evaluate": True},
+    {"name": "left", "experiment": "a/b", "overrides": ["iterations=1"], "evaluate": True},
+    {"name": "right", "experiment": "a/b", "from": "trunk", "evaluate": True},
+    {
+        "name": "both",
+        "merge": {"rule": "gaussian", "of": ["left", "right"], "base": "trunk"},
+        "evaluate": True,
+    },
+    {"name": "alone", "experiment": "a/b", "from": "base", "evaluate": True},
+]
+
+
+def test_a_phase_goes_on_from_the_one_before_or_the_one_it_names():
+    phases = {phase.name: phase for phase in read_phases(TREE, FILE)}
+    starts = {name: phase.start for name, phase in phases.items()}
+    assert starts == {
+        "base": None,
+        "trunk": "base",
+        "left": "trunk",
+        "right": "trunk",
+        "both": None,
+        "alone": "base",
+    }
+    assert phases["both"].merge == Merge("gaussian", ("left", "right"), "trunk")
+    assert phases["both"].needs == ("left", "right", "trunk")
+    assert phases["left"].overrides == ("iterations=1",)
+
+
+@pytest.mark.parametrize(
+    ("only", "run"),
+    [
+        (["alone"], ["base", "alone"]),
+        (["right"], ["base", "trunk", "right"]),
+        (["both"], ["base", "trunk", "left", "right", "both"]),
+        (["alone", "trunk"], ["base", "trunk", "alone"]),
+    ],
+)
+def test_a_choice_brings_what_it_needs_and_scores_itself_alone(only, run):
+    found = needed(read_phases(TREE, FILE), only, FILE)
+    assert [phase.name for phase in found] == run
+    assert {phase.name for phase in found if phase.evaluate} == set(only)
+
+
+def test_no_choice_is_all():
+    phases = read_phases(TREE, FILE)
+    assert needed(phases, None, FILE) == phases
+
+
+@pytest.mark.parametrize(
+    ("only", "says"),
+    [
+        (["rigth"], "did you mean 'right'?"),
+        ([], "leaves nothing to do"),
+        ([3], "no phase 3; known"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(only, says):
+    with pytest.raises(ConfigError, match=re.escape(says)) as error:
+        needed(read_phases(TREE, FILE), only, FILE)
+    assert FILE in str(error.value)
+
+
+A, B = ({"name": name, "experiment": "a/b"} for name in "ab")
+MISTAKES = {
+    "unknown start": ([A, B | {"from": "c"}], "phase 'b' needs 'c'; known: a, b"),
+    "itself": ([A | {"from": "a"}], "phase 'a' needs itself: a -> a"),
+    "a cycle": ([A | {"from": "b"}, B], "needs itself: "),
+    "a later one": (
+        [A | {"from": "c"}, {"name": "c", "experiment": "a/b", "from": "b"}, B],
+        "needs itself: ",
+    ),
+    "out of order": (
+        [A, B | {"from": "c"}, {"name": "c", "experiment": "a/b", "from": "a"}],
+        "phase 'b' needs 'c', which comes after it; put that first",
+    ),
+    "unknown in a merge": (
+        [A, B, {"name": "m", "merge": {"rule": "linear", "of": ["a", "x"]}}],
+        "phase 'm' needs 'x'; known: a, b, m",
+    ),
+    "one name twice": ([A, A], "two phases of the name 'a'; rename one"),
+    "a folder elsewhere": ([{"name": "../a", "evaluate": True}], "phase 1 has the name '../a'"),
+    "a name of the summary": ([{"name": "scale", "evaluate": True}], "has the name 'scale'"),
+    "no mapping": (["a"], "phase 1 has the name None"),
+    "a typo": ([A | {"evalute": True}], "'evalute'; did you mean 'evaluate'?"),
+    "a typo in a merge": (
+        [A, B, {"name": "m", "merge": {"rule": "linear", "off": ["a", "b"]}}],
+        "phase 'm', merge has no setting 'off'; did you mean 'of'?",
+    ),
+    "both": ([A | {"merge": {"rule": "linear", "of": ["a", "b"]}}], "has experiment and merge"),
+    "nothing": ([{"name": "a"}], "does nothing; give experiment, merge or evaluate: true"),
+    "a merge of one": (
+        [A, {"name": "m", "merge": {"rule": "linear", "of": ["a"]}}],
+        "merge.of=['a'] must list two phases or more, each once",
+    ),
+    "a merge of one twice": (
+        [A, {"name": "m", "merge": {"rule": "linear", "of": ["a", "a"]}}],
+        "must list two phases or more, each once",
+    ),
+    "a merge that starts": (
+        [A, B, {"name": "m", "from": "a", "merge": {"rule": "linear", "of": ["a", "b"]}}],
+        "a merge has no from; its base is merge.base",
+    ),
+    "a text for a list": ([A | {"overrides": "iterations=1"}], "overrides=iterations=1 must be"),
+    "a text for a switch": ([A | {"evaluate": "yes"}], "evaluate=yes must be true or false"),
+    "none": ([], "has no phases"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_file(name):
+    entries, says = MISTAKES[name]
+    with pytest.raises(ConfigError, match=re.escape(says)) as error:
+        read_phases(entries, FILE)
+    assert str(error.value).startswith(FILE) and "\n" not in str(error.value)
+
+
+PIPELINES = sorted((ROOT / "conf" / "pipeline").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_every_pipeline_is_a_graph(path):
+    content = yaml.safe_load(path.read_text())
+    assert content["name"] == path.stem
+    assert read_phases(content["phases"], path.name)
+
+
+TABLES = sorted((ROOT / "experiments").glob("*/paper.yaml"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_every_table_draws_on_what_its_pipeline_scores(path):
+    table = read_table(path.parent)
+    if table.rows_are == "rungs":
+        found = {rung.stem for rung in (ROOT / "conf" / "rung").glob("*.yaml")}
+    else:
+        name = table.runs.parts[2]  # outputs/sweeps/<pipeline>/<model>
+        content = yaml.safe_load((ROOT / "conf" / "pipeline" / f"{name}.yaml").read_text())
+        phases = read_phases(content["phases"], name)
+        found = {phase.name for phase in phases if phase.evaluate}
+        assert set(table.metrics) <= set(content.get("headline", table.metrics))
+    assert {source for row in table.rows for source in row.sources.values()} <= found
