@@ -118,6 +118,11 @@ MISTAKES = {
     ),
     "a text for a list": ([A | {"overrides": "iterations=1"}], "overrides=iterations=1 must be"),
     "a text for a switch": ([A | {"evaluate": "yes"}], "evaluate=yes must be true or false"),
+    "two starts": ([A, B | {"from": ["a"]}], "from=['a'] must name one phase"),
+    "two bases": (
+        [A, B, {"name": "m", "merge": {"rule": "linear", "of": ["a", "b"], "base": ["a"]}}],
+        "merge.base=['a'] must name one phase",
+    ),
     "none": ([], "has no phases"),
 }
 

@@ -146,6 +146,8 @@ def _phase(entry: Any, before: str | None, where: str, source: str) -> Phase:
     if experiment is None and merge is None and overrides:
         raise ConfigError(f"{where}: overrides change nothing where only scores are taken")
     start = entry.get("from")
+    if not isinstance(start, str | None):
+        raise ConfigError(f"{where}: from={start} must name one phase")
     if merge is not None and start is not None:
         raise ConfigError(f"{where}: a merge has no from; its base is merge.base")
     if merge is None and start is None:
@@ -158,12 +160,14 @@ def _merge(entry: Any, where: str) -> Merge:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where}: merge={entry} must say rule, of and base")
     _require_known(entry, _MERGE_KEYS, f"{where}, merge")
-    rule, of = entry.get("rule"), entry.get("of")
+    rule, of, base = (entry.get(key) for key in _MERGE_KEYS)
     if not isinstance(rule, str):
         raise ConfigError(f"{where}: merge.rule={rule} must be an option of conf/rule")
     if not _is_list_of_texts(of) or len(set(of)) < 2 or len(set(of)) < len(of):
         raise ConfigError(f"{where}: merge.of={of} must list two phases or more, each once")
-    return Merge(rule, tuple(of), entry.get("base"))
+    if not isinstance(base, str | None):
+        raise ConfigError(f"{where}: merge.base={base} must name one phase")
+    return Merge(rule, tuple(of), base)
 
 
 def _require_order(phases: Sequence[Phase], source: str) -> None:

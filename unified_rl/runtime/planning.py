@@ -46,7 +46,7 @@ def plan(config: DictConfig, phases: Sequence[Phase], root: Path, source: str) -
     Raises:
         ConfigError: Hydra refuses a setting, or there is no checkpoint to start from.
     """
-    own, given = _own_checkpoint(config), Path(config.start) if config.start else None
+    own, given = _own_checkpoint(config, source), Path(config.start) if config.start else None
     checkpoints: dict[str, Path] = {}
     plans = []
     for phase in phases:
@@ -78,10 +78,10 @@ def suite_of(config: DictConfig) -> str:
     return _for_model(config).get("suite", config.pipeline.suite)
 
 
-def _own_checkpoint(config: DictConfig) -> Path | None:
+def _own_checkpoint(config: DictConfig, source: str) -> Path | None:
     """The weights that come with the model; None where it starts from random ones."""
     asked = [f"model={config.choose.model}", f"paths.assets='{config.paths.assets}'"]
-    model = compose("evaluate", asked).model
+    model = _composed("evaluate", asked, source).model
     if config.start:
         return None
     if OmegaConf.is_missing(model, "checkpoint"):
