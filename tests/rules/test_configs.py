@@ -127,7 +127,7 @@ def test_every_reward_tells_good_from_bad(name: str) -> None:
         return
     (reward,) = instantiate(config.reward).values()
     assert isinstance(reward, Reward)
-    if hasattr(reward, "bind"):
+    if hasattr(reward, "bind"):  # it asks the policy, as a stage would have it
         policy = build("micro_janus")
         reward.bind(policy, lambda: policy)
     reward.self_test()
