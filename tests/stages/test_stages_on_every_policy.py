@@ -1,12 +1,12 @@
-"""What both stages must keep, whatever the family."""
+"""What all stages must keep, whatever the family."""
 
 import pytest
 import torch
 
-from tests.stages.training import gradients, grpo, run, sft, weights
+from tests.stages.training import gradients, grpo, pair_grpo, run, sft, weights
 from tests.toys import build
 
-STAGES = {"sft": sft, "grpo": grpo}
+STAGES = {"sft": sft, "grpo": grpo, "pair_grpo": pair_grpo}
 
 
 @pytest.fixture(params=STAGES)

@@ -1,6 +1,7 @@
 """Runs stages for a few batches on one CPU, and watches what they do."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from unified_rl.core.sample import Completion
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.data.microworld import DrawingSource, QuestionSource, StorySource
 from unified_rl.data.mixture import SampleDataModule
+from unified_rl.data.reasoning import ReasonedSource
 from unified_rl.objectives.grpo import GrpoObjective, GrpoTerms
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
+from unified_rl.stages.pair_grpo import PairGRPO
 from unified_rl.stages.unified_grpo import UnifiedGRPO
 from unified_rl.stages.warmup_sft import WarmupSFT
 
@@ -99,17 +102,45 @@ def grpo(family: str, beta: float = 0.0, reward: object = None, **settings: obje
     )
 
 
+def pair_grpo(
+    family: str, beta: float = 0.0, reward: object = None, **settings: object
+) -> PairGRPO:
+    """A stage of pairs over a toy; its objective clips nothing and is `Watched`."""
+    settings = {"group_size": 2, "behaviour": SHORT, **settings}
+    return PairGRPO(
+        _policy(family, settings),
+        _optimisation(),
+        iterations=2,
+        seed=0,
+        reward=HybridReward({"brightness": reward or Brightness()}),
+        objective=Watched(clip_low=1.0, clip_high=math.inf, beta=beta),
+        **settings,
+    )
+
+
 def run(
     stage: Stage, batches: int = 2, batch_size: int = 4, callbacks: Iterable[object] = ()
 ) -> lightning.Trainer:
-    """Trains on stories, drawings and questions."""
+    """Trains on stories, drawings and questions, or on pairs."""
     gold = isinstance(stage, WarmupSFT)
     sources = {
         "story": StorySource("train", gold=gold),
         "drawing": DrawingSource("train", gold=gold),
         "question": QuestionSource("train"),
     }
-    data = SampleDataModule(sources, {"story": 2, "drawing": 2, "question": 1}, batch_size, seed=1)
+    ratios = {"story": 2, "drawing": 2, "question": 1}
+    if isinstance(stage, PairGRPO):
+        sources, ratios = {"pair": ReasonedSource("train")}, {"pair": 1}
+    return run_on(stage, SampleDataModule(sources, ratios, batch_size, seed=1), batches, callbacks)
+
+
+def run_on(
+    stage: Stage,
+    data: SampleDataModule,
+    batches: int = 1,
+    callbacks: Iterable[object] = (),
+) -> lightning.Trainer:
+    """Trains on any data."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = lightning.Trainer(

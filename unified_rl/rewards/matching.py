@@ -109,7 +109,8 @@ class MatchingReward(OwnPolicy):
             steps[place] = score
         drawn = torch.tensor([s.task == Task.TEXT_TO_IMAGE for s in rollout.samples])
         empty = torch.where(drawn, UNDRAWN, 0.0)
-        return RewardScores(torch.where(steps.isnan().all(1), empty, steps.nanmean(1)), steps)
+        outcome = torch.where(steps.isnan().all(1), empty, steps.nanmean(1))
+        return RewardScores(outcome, steps, drawn)
 
     def self_test(self) -> None:
         """Tells whether the judge looks at pictures at all.

@@ -44,8 +44,8 @@ def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with any setting but the paths."""
-    relevant = {key: value for key, value in config.items() if key != "paths"}
+    """Twelve hex digits that change with any setting but paths and where a run is logged."""
+    relevant = {key: value for key, value in config.items() if key not in ("paths", "logger")}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
 
 
