@@ -47,7 +47,8 @@ class PictureReward(CompletionReward):
         padded = [(*score.steps, *[math.nan] * (longest - len(score.steps))) for score in scores]
         steps = torch.tensor(padded, dtype=torch.float32).reshape(len(scores), longest)
         outcomes = torch.tensor([score.outcome for score in scores], dtype=torch.float32)
-        return RewardScores(outcomes, steps)
+        judged = torch.tensor([sample.task is Task.TEXT_TO_IMAGE for sample in rollout.samples])
+        return RewardScores(outcomes, steps, judged)
 
     def _scores(
         self, samples: Sequence[Sample], completions: Sequence[Completion]
