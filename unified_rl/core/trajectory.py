@@ -71,6 +71,46 @@ class Trajectory(NamedTuple):
         return self.action_mask & (self.modality == modality).unsqueeze(-1)
 
 
+def join(parts: Sequence[Trajectory]) -> Trajectory:
+    """One trajectory of the rows of several, drawn in the same way; shorter ones are padded.
+
+    Raises:
+        ValueError: there are none, or they were drawn in different ways.
+    """
+    if len({part.behaviour for part in parts}) != 1:
+        raise ValueError(f"{len(parts)} trajectories of different behaviours cannot be joined")
+    names = dict.fromkeys(name for part in parts for name in part.tape)
+    return Trajectory(
+        parts[0].behaviour,
+        _stacked([part.logprobs for part in parts]),
+        _stacked([part.action_mask for part in parts]),
+        _stacked([part.modality for part in parts]),
+        _stacked([part.segment for part in parts], fill=-1),
+        {name: _joined(name, parts) for name in names},
+    )
+
+
+def _joined(name: str, parts: Sequence[Trajectory]) -> Tensor:
+    """What the parts have on their tapes under a name; nothing where a part has no such thing."""
+    like = next(part.tape[name] for part in parts if name in part.tape)
+    found = [
+        part.tape.get(name, like.new_zeros(part.row_count, 0, *like.shape[2:])) for part in parts
+    ]
+    return _stacked(found, fill=-1 if name == "segment" else 0)
+
+
+def _stacked(parts: Sequence[Tensor], fill: int = 0) -> Tensor:
+    """(b, n, ...) of different n -> (B, N, ...), filled on the right."""
+    most = max(part.shape[1] for part in parts)
+    rows = sum(part.shape[0] for part in parts)
+    whole = parts[0].new_full((rows, most, *parts[0].shape[2:]), fill)
+    start = 0
+    for part in parts:
+        whole[start : start + part.shape[0], : part.shape[1]] = part
+        start += part.shape[0]
+    return whole
+
+
 @dataclass(frozen=True, eq=False)
 class Rollout:
     """The completions of one step: `group_size` in a row for each prompt.

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Pair
-from unified_rl.core.trajectory import Rollout
+from unified_rl.core.trajectory import Rollout, join
 from unified_rl.objectives.grpo import GrpoObjective
 from unified_rl.objectives.joint import HALVES, joint_advantages, joint_outcome, pair_rows
 from unified_rl.objectives.selection import most_spread
@@ -92,7 +93,19 @@ class PairGRPO(UnifiedGRPO):
                     f"stage=corl_unified learns from pairs, but the data gave a single sample "
                     f"{pair.id!r}; take data=reasoned_pairs, or unit=pair of its source"
                 )
-        return super().sample([half for pair in prompts for half in (pair.drawing, pair.question)])
+        # Each half by itself: drawn together, rows wait for those of the other half.
+        drawings = super().sample([pair.drawing for pair in prompts])
+        answers = super().sample([pair.question for pair in prompts], purpose=2)
+        joined = join([drawings.trajectory, answers.trajectory])
+        count, size = len(drawings.samples), self.group_size
+        places = torch.arange(HALVES * count).view(HALVES, -1, size).transpose(0, 1).flatten()
+        whole = Rollout(
+            drawings.samples + answers.samples,
+            drawings.completions + answers.completions,
+            joined,
+            size,
+        )
+        return whole.select(places, size)
 
     def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
         """The candidates to learn from, both halves of each."""

@@ -158,10 +158,11 @@ class UnifiedGRPO(Stage):
         metrics |= dict(zip(("rollout_s", "reward_s", "update_s"), durations, strict=True))
         self.report(metrics | self._describe(rollout, scores))
 
-    def sample(self, prompts: list[Sample]) -> Rollout:
-        """G completions of each prompt."""
+    def sample(self, prompts: list[Sample], purpose: int = 0) -> Rollout:
+        """G completions of each prompt; see `Stage.generator` for `purpose`."""
         samples = repeat_for_groups(prompts, self.group_size)
-        trajectory, completions = self.policy.sample(samples, self.behaviour, self.generator())
+        generator = self.generator(purpose)
+        trajectory, completions = self.policy.sample(samples, self.behaviour, generator)
         return Rollout(samples, completions, trajectory, self.group_size)
 
     def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
