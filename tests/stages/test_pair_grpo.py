@@ -77,6 +77,11 @@ def test_the_first_ratio_is_exactly_one(family, updates):
     assert float(stage.objective.terms[0].ratio_mean) == 1.0
 
 
+def test_both_halves_are_replayed_as_they_were_drawn(family):
+    metrics = run(pair_grpo(family, micro_batch_size=5), batches=1).callback_metrics
+    assert metrics["replay_error"] <= 1e-5
+
+
 @pytest.mark.parametrize("micro_batch_size", [0, 5])
 def test_the_gradient_is_that_of_eq_6_in_double_precision(family, micro_batch_size, monkeypatch):
     stage = pair_grpo(

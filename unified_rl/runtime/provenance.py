@@ -44,9 +44,24 @@ def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with any setting but paths and where a run is logged."""
+    """Twelve hex digits that change with any setting but paths and where a run is logged.
+
+    The folder of the weights that a run starts from is a path too; `weights_hash` tells them apart.
+    """
     relevant = {key: value for key, value in config.items() if key not in ("paths", "logger")}
+    start = (config.get("model") or {}).get("checkpoint")
+    if start is not None:
+        relevant = _without(relevant, start)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without(node: Any, path: str) -> Any:
+    """The node with nothing wherever it holds this path."""
+    if isinstance(node, Mapping):
+        return {key: _without(value, path) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without(value, path) for value in node]
+    return None if node == path else node
 
 
 def _git(*arguments: str) -> str | None:
