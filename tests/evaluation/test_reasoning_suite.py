@@ -9,6 +9,7 @@ from unified_rl.core.sample import Completion, Image, Task, Text
 from unified_rl.data.microworld import drawing_sample
 from unified_rl.evaluation.reasoning_suite import ReasoningSuite
 from unified_rl.microworld.prompts import CATEGORIES, Prompt
+from unified_rl.microworld.reasoning import INSTRUCTIONS
 from unified_rl.rewards.sample_facts import drawing_of
 
 SMALL = {"drawings_per_category": 4, "questions_per_category": 3}
@@ -78,12 +79,13 @@ def test_parts_can_be_left_out():
     suite = ReasoningSuite(drawings_per_category=0, questions_per_category=1)
     evaluation = suite.run(Answering(gold))
     assert "generation_accuracy" not in evaluation.metrics
-    assert evaluation.gallery == ()
+    assert all(entry.shown for entry in evaluation.gallery)  # questions alone
     drawn = ReasoningSuite(drawings_per_category=1, questions_per_category=0).run(Answering(gold))
     assert set(drawn.metrics) == {
         "generation_accuracy",
         *(f"generation_accuracy/{category}" for category in CATEGORIES),
     }
+    assert not any(entry.shown for entry in drawn.gallery)
 
 
 def test_the_gallery_spreads_over_the_categories():
@@ -93,12 +95,34 @@ def test_the_gallery_spreads_over_the_categories():
     assert all(entry.correct == (True,) for entry in suite.run(Answering(gold)).gallery)
 
 
+def test_the_gallery_keeps_questions_with_what_was_shown_and_said():
+    evaluation = ReasoningSuite(drawings_per_category=0, questions_per_category=3).run(
+        Answering(only_choices)
+    )
+    entries = evaluation.gallery  # 8 of 36, at 0, 4, 9, 13, 18, ...: kinds change every third
+    assert len(entries) == 8
+    for entry in entries:
+        is_choice = INSTRUCTIONS["choice"] in entry.prompt
+        assert entry.correct == (is_choice,) and entry.well_formed is is_choice
+        assert entry.texts[0].startswith("<think>") is is_choice
+        assert entry.images == () and entry.shown[0].shape == (24, 24, 3)
+    assert {INSTRUCTIONS["open"] in entry.prompt for entry in entries} == {True, False}
+
+
+def test_galleries_lie_at_the_same_places_in_every_run():
+    suite = ReasoningSuite(**SMALL)
+    first, second = (suite.run(Answering(answer)).gallery for answer in (gold, untagged))
+    assert [e.prompt for e in first] == [e.prompt for e in second]
+    assert len(first) == 12 + 8
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"drawings_per_category": -1},
         {"drawings_per_category": 0, "questions_per_category": 0},
         {"batch_size": 0},
+        {"gallery_question_count": -1},
         {"split": "exam"},
     ],
 )

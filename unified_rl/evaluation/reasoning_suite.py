@@ -1,7 +1,7 @@
 """The micro-world suite of CoRL: drawings, and questions answered after thought."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
-from unified_rl.core.sample import Sample
+from unified_rl.core.sample import Completion, Image, Sample
 from unified_rl.data.microworld import drawing_sample
 from unified_rl.data.reasoning import reasoned_sample
 from unified_rl.evaluation.asking import Progress, ask_policy, by_category, cycled
@@ -44,6 +44,7 @@ class ReasoningSuite:
         behaviour_image: how drawings are drawn.
         behaviour_answer: how answers are drawn.
         gallery_count: drawings, spread over the categories, that are kept to look at.
+        gallery_question_count: questions, spread over categories and kinds, that are kept so.
 
     Raises:
         ConfigError: a count below 0 or a batch below 1, nothing to measure, or an unknown split.
@@ -59,6 +60,7 @@ class ReasoningSuite:
         behaviour_image: Behaviour = Behaviour(),  # noqa: B008 - frozen
         behaviour_answer: Behaviour = Behaviour(),  # noqa: B008 - frozen
         gallery_count: int = 12,
+        gallery_question_count: int = 8,
     ) -> None:
         self.settings: dict[str, Any] = {
             "drawings_per_category": drawings_per_category,
@@ -69,13 +71,16 @@ class ReasoningSuite:
             "behaviour_image": dataclasses.asdict(behaviour_image),
             "behaviour_answer": dataclasses.asdict(behaviour_answer),
             "gallery_count": gallery_count,
+            "gallery_question_count": gallery_question_count,
         }
         counts = drawings_per_category, questions_per_category
-        if min(*counts, gallery_count) < 0 or not any(counts) or batch_size < 1:
+        kept = gallery_count, gallery_question_count
+        if min(*counts, *kept) < 0 or not any(counts) or batch_size < 1:
             raise ConfigError(
                 f"evaluation of {drawings_per_category} drawings and {questions_per_category} "
-                f"questions a category, batch_size={batch_size}, gallery_count={gallery_count}: "
-                "counts must be 0 or more, not all 0, and batch_size at least 1"
+                f"questions a category, batch_size={batch_size}, gallery_count={gallery_count}, "
+                f"gallery_question_count={gallery_question_count}: counts must be 0 or more, "
+                "drawings and questions not both 0, and batch_size at least 1"
             )
         try:
             check_split(split)
@@ -88,7 +93,7 @@ class ReasoningSuite:
         ]
         self._questions = list(_questions(questions_per_category, split, seed))
         self._behaviours = behaviour_image, behaviour_answer
-        self._batch_size, self._gallery_count = batch_size, gallery_count
+        self._batch_size, self._kept = batch_size, kept
 
     def run(
         self,
@@ -133,13 +138,32 @@ class ReasoningSuite:
             suite="micro_world_reasoning",
             settings={**self.settings, "generator_seed": generator_seed},
             metrics=metrics,
-            gallery=tuple(
-                GalleryEntry(
-                    self._drawings[row].prompt_text, (), drawings[row].images, (drawn[row],), True
-                )
-                for row in _spread(len(drawings), self._gallery_count)
+            gallery=(
+                *self._drawn(drawings, drawn),
+                *self._answered(answers, [outcome == 1 for outcome in right]),
             ),
         )
+
+    def _drawn(
+        self, drawings: Sequence[Completion], right: Sequence[bool]
+    ) -> Iterator[GalleryEntry]:
+        for row in _spread(len(drawings), self._kept[0]):
+            prompt = self._drawings[row].prompt_text
+            yield GalleryEntry(prompt, (), drawings[row].images, (right[row],), True)
+
+    def _answered(
+        self, answers: Sequence[Completion], right: Sequence[bool]
+    ) -> Iterator[GalleryEntry]:
+        for row in _spread(len(answers), self._kept[1]):
+            question, answer = self._questions[row], answers[row]
+            yield GalleryEntry(
+                prompt=question.prompt_text,
+                texts=answer.texts,
+                images=answer.images,
+                correct=(right[row],),
+                well_formed=is_reasoned(answer),
+                shown=tuple(s.pixels for s in question.prompt if isinstance(s, Image)),
+            )
 
 
 def _questions(count: int, split: str, seed: int) -> Iterator[Sample]:

@@ -23,8 +23,10 @@ class GalleryEntry:
         prompt: what was asked.
         texts: what was said.
         images: uint8 (height, width, 3) pictures.
-        correct: whether picture k is strictly right, one a required step; missing is False.
+        correct: whether picture k is strictly right, one a required step; missing is False. Of a
+            question: whether its answer is right.
         well_formed: whether the answer keeps to the grammar.
+        shown: uint8 (height, width, 3) pictures that the prompt asks about.
     """
 
     prompt: str
@@ -32,6 +34,7 @@ class GalleryEntry:
     images: tuple[np.ndarray, ...]
     correct: tuple[bool, ...]
     well_formed: bool
+    shown: tuple[np.ndarray, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; pictures as base64 PNG."""
@@ -41,6 +44,7 @@ class GalleryEntry:
             "images_png": [_png(pixels) for pixels in self.images],
             "correct": list(self.correct),
             "well_formed": self.well_formed,
+            "shown_png": [_png(pixels) for pixels in self.shown],
         }
 
 
