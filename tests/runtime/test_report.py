@@ -18,9 +18,10 @@ from unified_rl.evaluation.story_judge import ASPECTS
 from unified_rl.microworld.prompts import CATEGORIES
 from unified_rl.microworld.render import render
 from unified_rl.microworld.stories import paint, stories
-from unified_rl.runtime.report import change, duration, write_report
+from unified_rl.runtime.report import write_report
 from unified_rl.runtime.report_figures import smoothed
 from unified_rl.runtime.report_inputs import read_curves
+from unified_rl.runtime.report_wording import change, duration
 from unified_rl.runtime.summary import HEADLINE
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=1>'

@@ -1,52 +1,17 @@
-"""Figures of the report: inline SVG whose colours are the page's own, in light and dark."""
+"""Learning curves of one training, as small multiples."""
 
-import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+
+from unified_rl.runtime.report_svg import PAINT, SERIES, STYLE, new_axes, svg_of
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Iterations and the finite values logged at them, both (n,)."""
 
-SERIES = ("c0", "c1", "c2", "c3")
-"""Names of the page's series colours; later series begin again."""
-# Colours that nobody would choose, each replaced by the page's variable of that name.
-_PAINT = {name: f"#0a0b{code:02x}" for code, name in enumerate(("ink", "muted", "grid", *SERIES))}
 _LINES = (("c2", "solid"), ("c3", "dashed"), ("c1", "dotted"))
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, crisp, selectable
-    "svg.hashsalt": "unified-rl",
-    "font.size": 8,
-    "font.family": ["DejaVu Sans"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _PAINT["muted"],
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 7.5,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": _PAINT["muted"],
-    "axes.labelcolor": _PAINT["muted"],
-    "axes.labelsize": 7.5,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _PAINT["grid"],
-    "grid.linewidth": 0.6,
-    "text.color": _PAINT["ink"],
-    "xtick.color": _PAINT["muted"],
-    "ytick.color": _PAINT["muted"],
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.5,
-}
 
 
 @dataclass(frozen=True)
@@ -119,6 +84,7 @@ _AFTER_REWARDS = (
         "nats",
         (("KL", "kl"),),
         "Distance from the frozen start of the stage. It should grow slowly and stay bounded.",
+        dull_when_constant=True,
     ),
     _Spec(
         "Entropy by modality",
@@ -191,60 +157,35 @@ def constants(curves: Mapping[str, Curve]) -> list[str]:
         f"{spec.title} ({spec.unit}): {curves[name][1][0]:.4g} throughout."
         for spec in _AFTER_REWARDS
         for _, name in spec.lines
-        if spec.dull_when_constant and name in curves and _is_constant(curves[name])
+        if spec.dull_when_constant and name in curves and _is_constant(curves[name][1])
     ]
-
-
-def score_chart(
-    scores: Sequence[str], phases: Mapping[str, Sequence[tuple[float, float, float] | None]]
-) -> str:
-    """Grouped bars with 95% whiskers.
-
-    Args:
-        scores: names of the groups of bars.
-        phases: by name (value, low, high) of each score in per cent, None where not measured.
-    """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(12, 3.3, "per cent; whiskers: 95% interval")
-        width = 0.8 / max(1, len(phases))
-        for number, triples in enumerate(phases.values()):
-            offset = (number - (len(phases) - 1) / 2) * width
-            for group, triple in enumerate(triples):
-                if triple is None:
-                    continue
-                value, low, high = triple
-                at, color = group + offset, _PAINT[SERIES[number % len(SERIES)]]
-                axes.bar(at, value, width * 0.9, color=color)
-                axes.vlines(at, low, high, color=_PAINT["ink"], linewidth=1)
-                axes.hlines((low, high), at - 0.03, at + 0.03, color=_PAINT["ink"], linewidth=1)
-                axes.text(at, high + 2, f"{value:.1f}", ha="center", fontsize=8.5)
-        axes.set_xticks(range(len(scores)), scores, fontsize=9.5, color=_PAINT["ink"])
-        axes.tick_params(axis="x", length=0)
-        axes.set_xlim(-0.5, len(scores) - 0.5)
-        axes.set_ylim(0, 110)
-        axes.set_yticks(range(0, 101, 20))
-        return _svg(figure)
 
 
 def _line_panel(spec: _Spec, curves: Mapping[str, Curve]) -> Panel | None:
     """Raw values faint, a running mean over them; None where there is nothing to show."""
-    lines = [(label, curves[name]) for label, name in spec.lines if name in curves]
-    if not lines or (spec.dull_when_constant and all(_is_constant(curve) for _, curve in lines)):
+    among_others = len(spec.lines) > 1
+    lines = [
+        (Key(label, *stroke), *curves[name])
+        for (label, name), stroke in zip(spec.lines, _LINES, strict=False)
+        # a modality that no task of the training asks for is 0 throughout
+        if name in curves and (curves[name][1].any() or not among_others)
+    ]
+    if not lines or (spec.dull_when_constant and all(_is_constant(y) for _, _, y in lines)):
         return None
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(6.9 if spec.wide else 3.3, 2.0, spec.unit)
-        for (_, (x, y)), (color, stroke) in zip(lines, _LINES, strict=False):
-            axes.plot(x, y, color=_PAINT[color], alpha=0.45, linewidth=0.7)
-            axes.plot(x, smoothed(y), color=_PAINT[color], linestyle=stroke)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(6.9 if spec.wide else 3.3, 2.0, spec.unit)
+        for key, x, y in lines:
+            axes.plot(x, y, color=PAINT[key.color], alpha=0.45, linewidth=0.7)
+            axes.plot(x, smoothed(y), color=PAINT[key.color], linestyle=key.stroke)
         axes.set_xlabel("iteration", loc="right")
         if spec.limits:
             low, high = spec.limits
-            values = np.concatenate([y for _, (_, y) in lines])
+            values = np.concatenate([y for _, _, y in lines])
             if low <= values.min() and values.max() <= high:
                 axes.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
-        svg = _svg(figure)
-    keys = tuple(Key(label, *line) for (label, _), line in zip(lines, _LINES, strict=False))
-    return Panel(spec.title, svg, keys if len(keys) > 1 else (), spec.caption, spec.wide)
+        svg = svg_of(figure)
+    keys = tuple(key for key, _, _ in lines) if among_others else ()
+    return Panel(spec.title, svg, keys, spec.caption, spec.wide)
 
 
 def _time_panel(curves: Mapping[str, Curve]) -> Panel | None:
@@ -252,13 +193,13 @@ def _time_panel(curves: Mapping[str, Curve]) -> Panel | None:
     parts = [(label, *curves[name]) for label, name in _TIMES if name in curves]
     if not parts or len({len(x) for _, x, _ in parts}) > 1:
         return None
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(6.9, 2.0, "seconds an iteration")
-        colors = [_PAINT[color] for color in SERIES[1:]]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(6.9, 2.0, "seconds an iteration")
+        colors = [PAINT[color] for color in SERIES[1:]]
         axes.stackplot(parts[0][1], *(smoothed(y) for _, _, y in parts), colors=colors, linewidth=0)
         axes.set_xlabel("iteration", loc="right")
         axes.set_ylim(bottom=0)
-        svg = _svg(figure)
+        svg = svg_of(figure)
     whole = sum(y.sum() for _, _, y in parts) or 1.0
     keys = tuple(
         Key(f"{label} {y.sum() / whole:.0%}", color, "area")
@@ -277,31 +218,5 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     return (sums[beyond] - sums[first]) / (beyond - first)
 
 
-def _is_constant(curve: Curve) -> bool:
-    return bool(np.ptp(curve[1]) < 1e-6)
-
-
-def _axes(width: float, height: float, unit: str) -> tuple[Figure, Axes]:
-    figure = Figure((width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(unit)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.margins(x=0.01)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an element of a page, without ids that would clash there."""
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would apply to all figures
-    for name, color in _PAINT.items():
-        text = text.replace(color, f"var(--{name})")
-    return text.replace("<svg", '<svg aria-hidden="true"', 1)
+def _is_constant(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) < 1e-6)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from unified_rl.runtime.report_figures import SERIES, Curve
+from unified_rl.runtime.report_figures import Curve
+from unified_rl.runtime.report_svg import SERIES
 from unified_rl.runtime.summary import HEADLINE
 
 _LABELS = {"base": "base", "warmup": "warm-up", "grpo": "+ GRPO"}
@@ -49,18 +50,25 @@ class Phase:
         return self.label.removeprefix("+ ")
 
 
-def read_phase(root: Path, name: str, number: int, headline: Mapping[str, Any]) -> Phase:
+def read_phase(
+    root: Path,
+    name: str,
+    number: int,
+    record: Mapping[str, Any],
+    headline: Sequence[str] = HEADLINE,
+) -> Phase:
     """Reads the folder of a phase.
 
     Args:
         root: folder of the pipeline.
         name: of the phase.
         number: its place in the pipeline, from 0.
-        headline: its part of `summary.json`.
+        record: its part of `summary.json`.
+        headline: names of the scores in that part.
     """
     folder = root / name
     evaluation = read_json(folder / "evaluation.json") or {}
-    known = {key: headline[key] for key in HEADLINE if key in headline}
+    known = {key: record[key] for key in headline if key in record}
     return Phase(
         name=name,
         label=_LABELS.get(name, name),
@@ -70,8 +78,19 @@ def read_phase(root: Path, name: str, number: int, headline: Mapping[str, Any]) 
         gallery=read_json(folder / "gallery.json") or [],
         result=read_json(folder / "result.json") or {},
         curves=read_curves(folder / "metrics" / "metrics.csv"),
-        wall_s=headline.get("wall_s", {}),
+        wall_s=record.get("wall_s", {}),
     )
+
+
+def measured(phases: Sequence[Phase], names: Sequence[str]) -> list[str]:
+    """Those of the metrics that some phase has."""
+    return [name for name in names if any(name in phase.scores for phase in phases)]
+
+
+def parts(phases: Sequence[Phase], parent: str) -> list[str]:
+    """Metrics `parent/...`, in the order in which they were written."""
+    found = {name: None for p in phases for name in p.scores if name.startswith(f"{parent}/")}
+    return list(found)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -104,6 +123,13 @@ def read_curves(path: Path) -> dict[str, Curve]:
 def read_json(path: Path) -> Any:
     """Content of a JSON file, None if it is missing."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def lookup(tree: Any, path: str) -> Any:
+    """The value at a path such as "stage.group_size", None if there is none."""
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _number(cell: Any) -> float | None:
