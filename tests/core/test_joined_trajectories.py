@@ -38,6 +38,14 @@ def test_what_one_tape_lacks_is_filled_too():
     assert joined.tape["support"].flatten(1).sum(1).tolist() == [0, 0, 10]
 
 
+def test_columns_behind_the_longest_row_are_cut_off():
+    short = join([made(1, 2, -1.0), made(2, 3, -2.0)]).select(slice(0, 1))
+    assert short.lengths.tolist() == [2]
+    cut = short.trimmed()
+    assert cut.logprobs[..., 0].tolist() == [[-1, -1]]
+    assert cut.tape["segment"].tolist() == [[0, 0]]
+
+
 def test_rows_come_back_as_they_were():
     first, second = made(1, 2, -1.0), made(2, 3, -2.0)
     back = join([first, second]).select(slice(1, 3))

@@ -1,5 +1,6 @@
 """Sums, standardised sums (D14), steps, and what is refused (D13)."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -7,7 +8,17 @@ import math
 import pytest
 import torch
 
-from tests.rewards.cases import END, FIRST, GOLD, Given, rollout, scores, told
+from tests.rewards.cases import (
+    END,
+    FIRST,
+    GOLD,
+    QUESTION_SAMPLE,
+    STORY_SAMPLE,
+    Given,
+    rollout,
+    scores,
+    told,
+)
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.trajectory import RewardScores
 from unified_rl.rewards.coherence import CoherenceReward
@@ -118,7 +129,9 @@ def test_a_flat_total_aborts_after_its_patience():
     hybrid = HybridReward({"x": Given(scores([0, 0]))}, flat_patience=3)
     hybrid(PAIR)
     hybrid(PAIR)
-    with pytest.raises(RewardError, match=r"was 0 for every completion of 3 rollouts \('x' 0\)"):
+    with pytest.raises(
+        RewardError, match=r"was 0 \(interleaved\) for every completion of 3 rollouts \('x' 0\)"
+    ):
         hybrid(PAIR)
 
 
@@ -140,6 +153,23 @@ def test_one_flat_reward_is_told_of_once(caplog):
     assert "'format' was 1 for every completion of 2 rollouts" in caplog.messages[0]
 
 
+def test_constants_of_two_tasks_are_flat_though_they_differ():
+    mixed = dataclasses.replace(PAIR, samples=(STORY_SAMPLE, QUESTION_SAMPLE))
+    hybrid = HybridReward({"x": Given(scores([1, 0]))}, flat_patience=2)
+    hybrid(mixed)
+    with pytest.raises(RewardError, match=r"was 1 \(interleaved\), 0 \(understanding\) for every"):
+        hybrid(mixed)
+
+
+def test_a_task_that_still_teaches_keeps_training_going():
+    samples = (STORY_SAMPLE, QUESTION_SAMPLE, QUESTION_SAMPLE)
+    told_thrice = rollout([told(*GOLD), told(FIRST), told(FIRST)])
+    mixed = dataclasses.replace(told_thrice, samples=samples)
+    hybrid = HybridReward({"x": Given(scores([1, 0, 1]))}, flat_patience=2)
+    for _ in range(4):
+        hybrid(mixed)
+
+
 def test_flat_counters_survive_a_resume():
     def fresh() -> HybridReward:
         return HybridReward({"x": Given(scores([0.5, 0.5]))}, flat_patience=3)
@@ -148,7 +178,7 @@ def test_flat_counters_survive_a_resume():
     first(PAIR)
     first(PAIR)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    with pytest.raises(RewardError, match="0.5 for every completion of 3 rollouts"):
+    with pytest.raises(RewardError, match=r"0.5 \(interleaved\) for every completion of 3"):
         second(PAIR)
 
 

@@ -58,6 +58,26 @@ class Trajectory(NamedTuple):
             {name: tensor[rows] for name, tensor in self.tape.items()},
         )
 
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64: columns of each row up to the end of its completion."""
+        columns = torch.arange(1, self.segment.shape[1] + 1, device=self.segment.device)
+        return torch.where(self.segment >= 0, columns, 0).amax(1)
+
+    def trimmed(self) -> Self:
+        """The same rows without the columns behind the longest of them."""
+        whole, kept = self.segment.shape[1], int(self.lengths.max())
+        if kept == whole:
+            return self
+        return type(self)(
+            self.behaviour,
+            *(tensor[:, :kept] for tensor in self[1:5]),
+            {
+                name: tensor[:, :kept] if tensor.shape[1] == whole else tensor  # pictures stay
+                for name, tensor in self.tape.items()
+            },
+        )
+
     def to(self, device: torch.device | str) -> Self:
         """The same trajectory with its tensors on `device`."""
         return type(self)(
@@ -92,16 +112,19 @@ def join(parts: Sequence[Trajectory]) -> Trajectory:
 
 def _joined(name: str, parts: Sequence[Trajectory]) -> Tensor:
     """What the parts have on their tapes under a name; nothing where a part has no such thing."""
-    like = next(part.tape[name] for part in parts if name in part.tape)
+    holder = next(part for part in parts if name in part.tape)
+    like = holder.tape[name]
     found = [
         part.tape.get(name, like.new_zeros(part.row_count, 0, *like.shape[2:])) for part in parts
     ]
-    return _stacked(found, fill=-1 if name == "segment" else 0)
+    by_column = like.shape[1] == holder.segment.shape[1]  # pictures are not
+    least = max(part.segment.shape[1] for part in parts) if by_column else 0
+    return _stacked(found, fill=-1 if name == "segment" else 0, least=least)
 
 
-def _stacked(parts: Sequence[Tensor], fill: int = 0) -> Tensor:
-    """(b, n, ...) of different n -> (B, N, ...), filled on the right."""
-    most = max(part.shape[1] for part in parts)
+def _stacked(parts: Sequence[Tensor], fill: int = 0, least: int = 0) -> Tensor:
+    """(b, n, ...) of different n -> (B, N, ...), filled on the right; N is `least` at least."""
+    most = max(least, *(part.shape[1] for part in parts))
     rows = sum(part.shape[0] for part in parts)
     whole = parts[0].new_full((rows, most, *parts[0].shape[2:]), fill)
     start = 0

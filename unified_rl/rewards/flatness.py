@@ -16,7 +16,9 @@ _log = logging.getLogger(__name__)
 class FlatWatch:
     """Counts rollouts in a row with one and the same score for every completion that is judged.
 
-    A rollout of which a reward judges nothing neither ends nor prolongs its spell.
+    A rollout of which a reward judges nothing neither ends nor prolongs its spell. The total is
+    watched task by task, as drawings and answers may have different constants; it is flat when
+    that of each task is.
 
     Args:
         patience: rollouts after which a reward is warned of, and training aborts over the total.
@@ -30,18 +32,22 @@ class FlatWatch:
             raise ConfigError(f"flat_patience={patience} must be at least 1")
         self.patience = patience
         self._spells: dict[str, tuple[float, int]] = {}  # value, rollouts in a row
-        self._total: tuple[float, int] | None = None
+        self._totals: dict[str, tuple[float, int] | None] = {}  # by task
         self._warned: set[str] = set()
 
     def watch(
-        self, components: Mapping[str, RewardScores], weights: Mapping[str, float], total: Tensor
+        self,
+        components: Mapping[str, RewardScores],
+        weights: Mapping[str, float],
+        totals: Mapping[str, Tensor],
     ) -> None:
         """Counts a rollout on raw scores.
 
         Args:
             components: scores by name.
             weights: by name; of a reward of weight 0 nothing is said.
-            total: (n,) weighted sums for the completions that some reward of weight judges.
+            totals: by task, (n,) weighted sums for the completions that some reward of weight
+                judges.
 
         Raises:
             RewardError: the total has been flat for too long.
@@ -61,32 +67,33 @@ class FlatWatch:
                     name,
                     *flat,
                 )
-        if not len(total):
-            return
-        self._total = _counted(self._total, total)
-        if self._total is not None and self._total[1] >= self.patience:
-            value, count = self._total
+        for task, total in totals.items():
+            if len(total):
+                self._totals[task] = _counted(self._totals.get(task), total)
+        spells = self._totals.values()
+        if spells and all(spell and spell[1] >= self.patience for spell in spells):
+            values = ", ".join(f"{spell[0]:.4g} ({task})" for task, spell in self._totals.items())
             parts = ", ".join(f"{name!r} {value:.4g}" for name, (value, _) in self._spells.items())
             raise RewardError(
-                f"the total reward was {value:.4g} for every completion of {count} rollouts "
-                f"({parts}); there is nothing to learn from it. Start from a policy that "
-                "sometimes succeeds, sample at a higher temperature, or raise "
-                "stage.reward.flat_patience"
+                f"the total reward was {values} for every completion of "
+                f"{min(spell[1] for spell in spells)} rollouts ({parts}); there is nothing to "
+                "learn from it. Start from a policy that sometimes succeeds, sample at a higher "
+                "temperature, or raise stage.reward.flat_patience"
             )
 
     def state_dict(self) -> dict[str, Any]:
         """How long which reward has been flat, as plain values."""
         return {
             "flat": {name: list(spell) for name, spell in self._spells.items()},
-            "flat_total": list(self._total) if self._total else None,
+            "flat_totals": {t: list(spell) if spell else None for t, spell in self._totals.items()},
             "warned": sorted(self._warned),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on counting where `state_dict` was taken."""
         self._spells = {name: (spell[0], spell[1]) for name, spell in state["flat"].items()}
-        total = state["flat_total"]
-        self._total = (total[0], total[1]) if total else None
+        totals = state["flat_totals"]
+        self._totals = {t: (spell[0], spell[1]) if spell else None for t, spell in totals.items()}
         self._warned = set(state["warned"])
 
 

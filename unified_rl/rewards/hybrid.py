@@ -94,7 +94,13 @@ class HybridReward:
             _check(name, components[name], rollout)
         weights = {name: reward.weight for name, reward in self.components.items()}
         raw = sum(weights[name] * own.outcome.double() for name, own in components.items())
-        self._flatness.watch(components, weights, raw[self._judged_rows(components)])
+        judged = self._judged_rows(components)
+        tasks = [sample.task.value for sample in rollout.samples]
+        totals = {
+            task: raw[judged & torch.tensor([other == task for other in tasks])]
+            for task in dict.fromkeys(tasks)
+        }
+        self._flatness.watch(components, weights, totals)
         counting = [name for name, weight in weights.items() if weight > 0]
         outcome = torch.zeros(len(rollout.samples), dtype=torch.float64)
         for name in counting:

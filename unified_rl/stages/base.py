@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.protocols import Policy
+from unified_rl.core.sample import Pair
 from unified_rl.models.adapter import frozen_base
 from unified_rl.stages.optimisation import Optimisation
 
@@ -28,6 +29,8 @@ class Stage(lightning.LightningModule):
     """
 
     progress_metrics: tuple[str, ...] = ("loss",)
+    takes_pairs = False
+    """Whether it learns from pairs of a drawing and a question, not from single samples."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
 
@@ -76,6 +79,22 @@ class Stage(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; its learning rate follows `self.iteration`."""
         return self.optimisation.optimizer(self.policy.parameters())
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Refuses pairs where single samples are needed, and the other way round.
+
+        Raises:
+            ConfigError: the data does not suit the stage.
+        """
+        for item in batch:
+            if isinstance(item, Pair) != self.takes_pairs:
+                needs, unit = (
+                    ("pairs", "pair") if self.takes_pairs else ("single samples", "drawing")
+                )
+                raise ConfigError(
+                    f"{type(self).__name__} learns from {needs}, but the data gave {item.id!r}; "
+                    f"set unit={unit} of its source, or choose other data"
+                )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts iterations."""

@@ -32,9 +32,9 @@ class PairGRPO(UnifiedGRPO):
     Args:
         policy, optimisation, iterations, seed: see `Stage`.
         reward, objective, behaviour, group_size, trained_per_group, advantage_scale,
-            updates_per_rollout, minibatch_count, micro_batch_size, reference_device: see
-            `UnifiedGRPO`; of the candidates, `trained_per_group` keeps those whose joint rewards
-            vary most.
+            updates_per_rollout, minibatch_count, micro_batch_size, rollout_batch_size,
+            reference_device: see `UnifiedGRPO`; of the candidates, `trained_per_group` keeps
+            those whose joint rewards vary most.
         joint: "reward" compares candidates by the sum of their rewards (eq. 5); "advantage" adds
             the halves' own advantages; "none" gives each half its own.
         answer_weight: lambda of eq. 5, 0 or more: a factor on the answers' rewards with "reward",
@@ -43,6 +43,7 @@ class PairGRPO(UnifiedGRPO):
 
     progress_metrics = ("reward", "reasoning_format", "accuracy")
     groups_of_prompt = HALVES
+    takes_pairs = True
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class PairGRPO(UnifiedGRPO):
         updates_per_rollout: int = 1,
         minibatch_count: int = 1,
         micro_batch_size: int = 0,
+        rollout_batch_size: int = 0,
         reference_device: str | None = None,
     ) -> None:
         super().__init__(
@@ -77,6 +79,7 @@ class PairGRPO(UnifiedGRPO):
             updates_per_rollout=updates_per_rollout,
             minibatch_count=minibatch_count,
             micro_batch_size=micro_batch_size,
+            rollout_batch_size=rollout_batch_size,
             reference_device=reference_device,
         )
         if joint not in ("reward", "advantage", "none"):
@@ -87,12 +90,6 @@ class PairGRPO(UnifiedGRPO):
 
     def sample(self, prompts: list[Pair]) -> Rollout:
         """G pictures and G answers of each pair."""
-        for pair in prompts:
-            if not isinstance(pair, Pair):
-                raise ConfigError(
-                    f"stage=corl_unified learns from pairs, but the data gave a single sample "
-                    f"{pair.id!r}; take data=reasoned_pairs, or unit=pair of its source"
-                )
         # Each half by itself: drawn together, rows wait for those of the other half.
         drawings = super().sample([pair.drawing for pair in prompts])
         answers = super().sample([pair.question for pair in prompts], purpose=2)
@@ -135,5 +132,16 @@ class PairGRPO(UnifiedGRPO):
         return super().flat_fraction(outcome)
 
     def weights_of(self, action_mask: Tensor, modality: Tensor) -> Tensor:
-        """Means over pairs, not over their halves."""
-        return self.groups_of_prompt * super().weights_of(action_mask, modality)
+        """Of a mean over rows, that over pairs: the two halves' means are added."""
+        weights = super().weights_of(action_mask, modality)
+        is_mean_of_rows = self.objective.aggregation.normalisation == "sequence"
+        return HALVES * weights if is_mean_of_rows else weights
+
+    def describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
+        """The rewards are those of candidates, lambda included (eq. 5)."""
+        rewards = joint_outcome(scores.outcome, rollout.group_size, self.answer_weight)
+        figures = {
+            "reward": float(rewards.mean()),
+            "reward_std": float(rewards.std(unbiased=False)),
+        }
+        return super().describe(rollout, scores) | figures

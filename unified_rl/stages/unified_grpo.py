@@ -13,7 +13,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Sample
-from unified_rl.core.trajectory import Modality, Rollout, Trajectory, repeat_for_groups
+from unified_rl.core.trajectory import Modality, Rollout, Trajectory, join, repeat_for_groups
 from unified_rl.objectives.advantages import (
     group_advantages,
     process_advantages,
@@ -53,7 +53,10 @@ class UnifiedGRPO(Stage):
             says; "step" each step with its likes.
         updates_per_rollout: passes over a rollout.
         minibatch_count: optimiser steps a pass.
-        micro_batch_size: rows differentiated at once; 0 takes a whole minibatch. Changes no number.
+        micro_batch_size: rows differentiated at once, like with like in length; 0 takes a whole
+            minibatch. Changes no number.
+        rollout_batch_size: completions drawn at once; 0 draws all. Bounds the memory of a rollout,
+            whose cache grows with it.
         reference_device: where the frozen reference lives; null keeps it beside the policy.
     """
 
@@ -78,6 +81,7 @@ class UnifiedGRPO(Stage):
         updates_per_rollout: int = 1,
         minibatch_count: int = 1,
         micro_batch_size: int = 0,
+        rollout_batch_size: int = 0,
         reference_device: str | None = None,
     ) -> None:
         super().__init__(policy, optimisation, iterations, seed)
@@ -98,6 +102,7 @@ class UnifiedGRPO(Stage):
             ("updates_per_rollout", updates_per_rollout, 1),
             ("minibatch_count", minibatch_count, 1),
             ("micro_batch_size", micro_batch_size, 0),
+            ("rollout_batch_size", rollout_batch_size, 0),
         ):
             if value < least:
                 raise ConfigError(f"stage.{name}={value} must be at least {least}")
@@ -109,7 +114,8 @@ class UnifiedGRPO(Stage):
         self.advantage_scale = advantage_scale
         self.step_normalisation = step_normalisation
         self.updates_per_rollout, self.minibatch_count = updates_per_rollout, minibatch_count
-        self.micro_batch_size, self.reference_device = micro_batch_size, reference_device
+        self.micro_batch_size, self.rollout_batch_size = micro_batch_size, rollout_batch_size
+        self.reference_device = reference_device
         self._start: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
         self.latest: tuple[Rollout, HybridScores] | None = None
 
@@ -156,13 +162,19 @@ class UnifiedGRPO(Stage):
         self.latest = rollout, scores
         durations = [after - before for before, after in itertools.pairwise(clock)]
         metrics |= dict(zip(("rollout_s", "reward_s", "update_s"), durations, strict=True))
-        self.report(metrics | self._describe(rollout, scores))
+        self.report(metrics | self.describe(rollout, scores))
 
     def sample(self, prompts: list[Sample], purpose: int = 0) -> Rollout:
         """G completions of each prompt; see `Stage.generator` for `purpose`."""
         samples = repeat_for_groups(prompts, self.group_size)
         generator = self.generator(purpose)
-        trajectory, completions = self.policy.sample(samples, self.behaviour, generator)
+        size = self.rollout_batch_size or len(samples)
+        drawn = [
+            self.policy.sample(samples[start : start + size], self.behaviour, generator)
+            for start in range(0, len(samples), size)
+        ]
+        completions = tuple(completion for _, part in drawn for completion in part)
+        trajectory = join([part for part, _ in drawn])
         return Rollout(samples, completions, trajectory, self.group_size)
 
     def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
@@ -225,7 +237,8 @@ class UnifiedGRPO(Stage):
         with torch.no_grad():
             return self.start().logprobs(trajectory.to(device)).to(self.device)
 
-    def _describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
+    def describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
+        """What to log of a rollout."""
         trajectory = rollout.trajectory
         actions = {m: trajectory.mask_of(m) for m in Modality}
         surprise = {m: -trajectory.logprobs[actions[m]].mean().nan_to_num() for m in Modality}
@@ -263,10 +276,12 @@ class _Minibatch:
 
     def __init__(self, stage: UnifiedGRPO, rows: Trajectory, advantages: Tensor) -> None:
         self.stage = stage
-        self.weights = stage.weights_of(rows.action_mask, rows.modality)
-        size = stage.micro_batch_size or rows.row_count
-        spans = [slice(start, start + size) for start in range(0, rows.row_count, size)]
-        self.parts = [(rows.select(s), advantages[s], self.weights[s]) for s in spans]
+        weights = stage.weights_of(rows.action_mask, rows.modality)
+        order = rows.lengths.argsort(stable=True)
+        self.parts = [
+            _part(rows.select(places), advantages[places], weights[places])
+            for places in order.split(stage.micro_batch_size or rows.row_count)
+        ]
         self.references = [stage.reference_logprobs(part) for part, _, _ in self.parts]
         self.behaviours: list[Tensor] = []
         if stage.updates_per_rollout * stage.minibatch_count > 1:
@@ -289,3 +304,10 @@ class _Minibatch:
             )
             terms.append(found._replace(loss=found.loss.detach()))
             yield found.loss
+
+
+def _part(rows: Trajectory, *by_column: Tensor) -> tuple[Trajectory, Tensor, Tensor]:
+    """Rows without the columns that none of them reaches, and what belongs to each column."""
+    kept = rows.trimmed()
+    advantages, weights = (values[:, : kept.segment.shape[1]] for values in by_column)
+    return kept, advantages, weights
