@@ -1,5 +1,6 @@
 """CoRL's rows as drawings, questions and pairs; what is set aside and what is refused."""
 
+import inspect
 import io
 import itertools
 import json
@@ -13,11 +14,13 @@ import pytest
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from PIL import Image as PillowImage
 
+from unified_rl.core import sample as core_sample
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Completion, Pair, Task, Text
+from unified_rl.data import x2x
 from unified_rl.data.mixture import MixtureStream, SampleDataModule
 from unified_rl.data.tables import open_table
 from unified_rl.data.x2x import PairSource, answer_in
@@ -92,7 +95,7 @@ def test_a_row_becomes_a_pair():
     assert drawing.prompt == (Text("a cat on a red sofa"),)
     np.testing.assert_array_equal(drawing.target[0].pixels, pixels())
     assert (question.id, question.task) == ("question/rows/1", Task.UNDERSTANDING)
-    assert question.prompt[0] is drawing.target[0]
+    np.testing.assert_array_equal(question.prompt[0].pixels, pixels())
     assert question.prompt[1:] == (Text(MCQ["qa_problem"]),)
     assert question.target == (Text(MCQ["qa_solution"]),)
     assert question.facts == {"answer": "B", "qa_type": "MC"}
@@ -151,6 +154,47 @@ def test_the_answer_of_a_solution(solution, answer):
 def test_images_are_made_square():
     pair = only(PairSource(Rows(good()), image_size=4, image_fit="stretch"))
     assert pair.drawing.target[0].pixels.shape == (4, 4, 3)
+
+
+def wide():
+    """64 x 16, red where x is under 16 and white elsewhere."""
+    colours = np.full((16, 64, 3), 255, np.uint8)
+    colours[:, :16] = (255, 0, 0)
+    return PillowImage.fromarray(colours)
+
+
+def grey_rows(image):
+    return int((image.pixels == 127).all(axis=(1, 2)).sum())
+
+
+def test_the_real_picture_of_a_drawing_has_no_bars_when_questions_are_padded():
+    """To a side of 32 the height would be 8, but padding keeps 14 rows: (32 - 14) are grey."""
+    rows = Rows(good(real_image=wide()))
+    pair = only(PairSource(rows, image_size=32, image_fit="pad"))
+    assert grey_rows(pair.question.prompt[0]) == 18
+    assert grey_rows(pair.drawing.target[0]) == 0
+    drawing = only(PairSource(rows, unit="drawing", image_size=32, image_fit="pad"))
+    assert grey_rows(drawing.target[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "left", "grey"),
+    [
+        ({}, (255, 0, 0), 0),  # all of the picture is there
+        ({"target_fit": "crop"}, (255, 255, 255), 0),  # x from 24 to 40 is white
+        ({"target_fit": "pad"}, (255, 0, 0), 18),
+    ],
+)
+def test_how_the_real_picture_is_made_square(settings, left, grey):
+    rows = Rows(good(real_image=wide()))
+    pair = only(PairSource(rows, image_size=32, image_fit="crop", **settings))
+    target, shown = pair.drawing.target[0], pair.question.prompt[0]
+    assert tuple(target.pixels[16, 1]) == left and grey_rows(target) == grey
+    assert tuple(shown.pixels[16, 1]) == (255, 255, 255)
+
+
+def test_the_tags_of_an_answer_are_the_cores():
+    assert x2x.ANSWER is core_sample.ANSWER and x2x.ANSWER_END is core_sample.ANSWER_END
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("choice", {"MC"}), ("open", {"OE", "VQA"})])
@@ -272,6 +316,7 @@ BROKEN = {
     "bytes": ({"qa_solution": b"B"}, "'qa_solution' is a bytes, not a text"),
     "long": ({"qa_problem": "a" * 10**6}, "'qa_problem' has 1000000 characters, over 8192"),
     "surrogate": ({"prompt": "a \ud800"}, "'prompt' is not Unicode"),
+    "long_solution": ({"qa_solution": "a" * 8193}, "'qa_solution' has 8193 characters, over 8192"),
     "empty_answer": ({"qa_solution": "<think>a</think><answer> </answer>"}, "has an empty answer"),
     "open_answer": ({"qa_solution": "<answer>B"}, "opens <answer> without closing it"),
     "no_image": ({"real_image": None}, "has no 'real_image'"),
@@ -312,6 +357,21 @@ def test_a_broken_row_is_passed_over_and_listed(tmp_path, tmp_path_factory, capl
     (warning,) = caplog.messages
     assert warning.startswith("rows row 3 ") and reason in warning
     assert len(warning) < 300
+
+
+def test_prompts_are_limited_apart_from_solutions():
+    """A row whose prompts are short enough is kept however long its reasoning."""
+    row = {
+        **MCQ,
+        "real_image": png(),
+        "qa_solution": f"<think>{'a' * 99}</think><answer>B</answer>",
+    }
+    longest = max(len(row["prompt"]), len(row["qa_problem"]))
+    assert longest < len(row["qa_solution"])
+    assert only(PairSource(Rows([row]), max_text_length=longest))
+    for limits in ({"max_text_length": longest - 1}, {"max_solution_length": 99}):
+        with pytest.raises(DataError, match="characters, over"):
+            PairSource(Rows([row]), **limits)
 
 
 def test_a_table_without_a_folder_reads_no_paths():
@@ -403,7 +463,9 @@ WRONG = {
     "kind": ({"kind": "mc"}, "kind='mc' is none of any, choice, open"),
     "size": ({"image_size": 0}, "image_size=0 must be at least 1"),
     "length": ({"max_text_length": 0}, "max_text_length=0 must be at least 1"),
+    "solution": ({"max_solution_length": 0}, "max_solution_length=0 must be at least 1"),
     "fit": ({"image_fit": "cut"}, "image_fit='cut'"),
+    "target_fit": ({"target_fit": "cut"}, "target_fit='cut' is not a rule"),
     "share": ({"max_broken": 1.5}, "max_broken=1.5 must be from 0 to 1"),
     "part": ({"columns": {"solutions": "a"}}, "columns.solutions .*did you mean 'solution'"),
     "null": ({"columns": {"problem": None}}, "columns.problem=null, but unit=pair"),
@@ -520,3 +582,51 @@ def test_configs_give_batches_of_the_papers_table_5(tmp_path, name, batch_size, 
         question = item.question if expected is Pair else item
         images = [part for part in (*question.prompt, *question.target) if hasattr(part, "pixels")]
         assert images[0].pixels.shape == (24, 24, 3)
+
+
+NOT_APPLICABLE = {
+    "x2x": set(),
+    "x2x_drawings": {"kind", "instruction", "image_fit", "max_solution_length"},
+    "mcot_choice": {"target_fit"},
+    "mcot_open": {"target_fit"},
+}
+"""Settings of the half of a pair that a file does not read, and that are not in it."""
+
+
+@pytest.mark.parametrize("name", NOT_APPLICABLE)
+def test_configs_hold_every_setting_so_that_the_command_line_can(name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (source,) = compose("train", [f"data={name}"]).data.sources.values()
+    for node, absent in ((source, NOT_APPLICABLE[name]), (source.table, set())):
+        settings = inspect.signature(get_object(node["_target_"])).parameters
+        assert set(settings) - set(node) == absent
+        for setting in set(settings) - absent - {"path", "table", "columns"}:
+            # what is listed is the constructor's own value, the policy's size and the unit aside
+            default = settings[setting].default
+            assert setting in ("unit", "image_size") or node[setting] == default, setting
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "target_fit", "judges"),
+    [
+        ("unified", 1700, "stretch", 2),
+        ("unified_released", 1700, "stretch", 3),
+        ("refined_t2i", 1000, "stretch", 2),
+        ("refined_mc", 1700, None, 0),
+        ("refined_oe", 1700, None, 0),
+    ],
+)
+def test_presets_of_full_scale_hold_table_5s_prompts_and_judge_on_the_gpu(
+    name, length, target_fit, judges
+):
+    """LPIPS and BLIP are two judges with a device, BERT the third; SPICE has none."""
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"experiment=corl/{name}", "paths.output=unused"])
+    (source,) = config.data.sources.values()
+    assert source.max_text_length == length
+    assert source.get("target_fit") == target_fit
+    parts = config.reward.cycle.values() if judges else ()
+    devices = [part["device"] for part in parts if hasattr(part, "keys") and "device" in part]
+    assert devices == ["cuda"] * judges

@@ -128,10 +128,10 @@ def fit(
     return np.array(_RULES[how](to_rgb(image), size))
 
 
-def check_fit(how: str) -> None:
-    """Raises ConfigError for a rule that `fit` does not know."""
+def check_fit(how: str, setting: str = "image_fit") -> None:
+    """Raises ConfigError for a rule that `fit` does not know, under the name of its setting."""
     if how not in _RULES:
-        raise ConfigError(f"image_fit={how!r} is not a rule; {nearest(how, _RULES)}")
+        raise ConfigError(f"{setting}={how!r} is not a rule; {nearest(how, _RULES)}")
 
 
 def path_inside(root: Path, name: str) -> Path:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL.Image import Image as Picture
 
 from unified_rl.core.errors import ConfigError, DataError, nearest
-from unified_rl.core.sample import Image, Pair, Sample, Task, Text
+from unified_rl.core.sample import ANSWER, ANSWER_END, Image, Pair, Sample, Task, Text
 from unified_rl.data.cells import image_of, text_of
 from unified_rl.data.checked_rows import CheckedRows
 from unified_rl.data.images import ImageError, check_fit, fit
@@ -31,8 +32,6 @@ UNITS = {
 KINDS = ("any", "choice", "open")
 CHOICE_NAMES = ("mc", "mcq", "choice", "multiple choice")
 """What the kind of a question with options is called, case and hyphens aside."""
-ANSWER = "<answer>"
-ANSWER_END = "</answer>"
 
 
 class PairSource:
@@ -57,9 +56,13 @@ class PairSource:
             None is the table's, where absolute ones are refused.
         image_size: side in pixels of the squares that images are made; None leaves them as they
             are.
-        image_fit: how they are made squares; see `images.fit`.
-        max_text_length: most characters of a prompt, problem or solution; a longer one breaks its
-            row.
+        image_fit: how the picture that a question shows is made square, as the policy's family has
+            it; see `images.fit`.
+        target_fit: how the real picture of a drawing is. "stretch" is what the released code does
+            to both pictures before it compares them; learn from the target with "crop", as a
+            stretched one teaches its proportions and a padded one its bars.
+        max_text_length: most characters of a prompt or problem; a longer one breaks its row.
+        max_solution_length: most characters of a solution; a longer one breaks its row.
         quarantine: file that lists broken rows; None is one beside the table.
         max_broken: share of broken rows from 0 to 1 above which the table is refused.
 
@@ -78,7 +81,9 @@ class PairSource:
         image_root: str | None = None,
         image_size: int | None = None,
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
+        target_fit: Literal["crop", "pad", "stretch"] = "stretch",
         max_text_length: int = 8192,
+        max_solution_length: int = 8192,
         quarantine: str | None = None,
         max_broken: float = 0.5,
     ) -> None:
@@ -86,21 +91,28 @@ class PairSource:
             raise ConfigError(f"unit={unit!r} is none of {', '.join(UNITS)}")
         if kind not in KINDS:
             raise ConfigError(f"kind={kind!r} is none of {', '.join(KINDS)}")
-        for name, value in {"image_size": image_size, "max_text_length": max_text_length}.items():
+        for name, value in (
+            ("image_size", image_size),
+            ("max_text_length", max_text_length),
+            ("max_solution_length", max_solution_length),
+        ):
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value} must be at least 1")
         check_fit(image_fit)
+        check_fit(target_fit, "target_fit")
         if image_root is not None and not Path(image_root).is_dir():
             raise DataError(f"image_root={image_root} is not a folder")
         if not len(table):
             raise DataError(f"{table.path} holds no rows")
-        self.image_size, self._image_fit = image_size, image_fit
+        self.image_size = image_size
+        self._image_fit, self._target_fit = image_fit, target_fit
         self._table, self._unit = table, unit
         self._columns = _columns(table, unit, columns or {}, kind)
         self._instruction = instruction.strip()
         self._folder = table.folder if image_root is None else Path(image_root)
         self._allow_absolute = image_root is not None
         self._max_text_length = max_text_length
+        self._max_solution_length = max_solution_length
         self._name = Path(table.path).stem
         self._rows = CheckedRows(table, self._of_kind(kind), self._load, quarantine, max_broken)
 
@@ -142,24 +154,26 @@ class PairSource:
     def _load(self, index: int) -> Sample | Pair:
         row = self._table.row(index, list(self._columns.values()))
         number = self._table.number(index)
-        image = None if "image" not in self._columns else self._image(row)
+        picture = self._picture(row) if "image" in self._columns else None
         if self._unit == "drawing":
-            return self._drawing(number, row, image)
-        question = self._question(number, row, image)
+            return self._drawing(number, row, picture)
+        question = self._question(number, row, picture)
         if self._unit == "question":
             return question
-        return Pair(self._drawing(number, row, image), question)
+        return Pair(self._drawing(number, row, picture), question)
 
-    def _drawing(self, number: int, row: Mapping[str, Any], image: Image | None) -> Sample:
+    def _drawing(self, number: int, row: Mapping[str, Any], picture: Picture | None) -> Sample:
+        target = () if picture is None else (self._image(picture, self._target_fit),)
         return Sample(
             id=f"drawing/{self._name}/{number}",
             task=Task.TEXT_TO_IMAGE,
             prompt=(Text(self._text(row, "prompt")),),
-            target=() if image is None else (image,),
+            target=target,
         )
 
-    def _question(self, number: int, row: Mapping[str, Any], image: Image) -> Sample:
-        problem, solution = self._text(row, "problem"), self._text(row, "solution")
+    def _question(self, number: int, row: Mapping[str, Any], picture: Picture) -> Sample:
+        problem = self._text(row, "problem")
+        solution = self._text(row, "solution", self._max_solution_length)
         if self._instruction not in problem:
             problem = f"{problem}\n{self._instruction}"
         facts = {"answer": answer_in(solution)}
@@ -169,24 +183,26 @@ class PairSource:
         return Sample(
             id=f"question/{self._name}/{number}",
             task=Task.UNDERSTANDING,
-            prompt=(image, Text(problem)),
+            prompt=(self._image(picture, self._image_fit), Text(problem)),
             target=(Text(solution),),
             facts=facts,
         )
 
-    def _text(self, row: Mapping[str, Any], part: str) -> str:
+    def _text(self, row: Mapping[str, Any], part: str, max_length: int | None = None) -> str:
         name = self._columns[part]
-        return text_of(row.get(name), name, self._max_text_length)
+        return text_of(row.get(name), name, max_length or self._max_text_length)
 
-    def _image(self, row: Mapping[str, Any]) -> Image:
+    def _picture(self, row: Mapping[str, Any]) -> Picture:
         name = self._columns["image"]
-        image = image_of(row.get(name), name, self._folder, self._allow_absolute)
+        return image_of(row.get(name), name, self._folder, self._allow_absolute)
+
+    def _image(self, picture: Picture, how: Literal["crop", "pad", "stretch"]) -> Image:
         if self.image_size is None:
-            return Image(np.array(image))
+            return Image(np.array(picture))
         try:
-            return Image(fit(image, self.image_size, self._image_fit))
+            return Image(fit(picture, self.image_size, how))
         except ImageError as error:
-            raise BrokenRowError(f"{name!r} {error}") from error
+            raise BrokenRowError(f"{self._columns['image']!r} {error}") from error
 
 
 def answer_in(solution: str) -> str:
