@@ -22,10 +22,10 @@ def begin(policy, prompts, columns=12, **behaviour):
     return start(policy, rows, columns, **behaviour)
 
 
-def start(policy, rows, columns=12, **behaviour):
+def start(policy, rows, columns=12, guided=None, **behaviour):
     size = policy.capabilities.image_size
     tape = policy._tape(rows, torch.zeros(len(rows), 0, 3, size, size), left=True)
-    return Session(policy, tape, Behaviour(**behaviour), torch.Generator(), columns)
+    return Session(policy, tape, Behaviour(**behaviour), torch.Generator(), columns, guided)
 
 
 def say(session, tokens, rows=None):
@@ -87,6 +87,19 @@ def test_twins_do_not_know_the_prompt(policy):
 @torch.no_grad()
 def test_no_twins_without_guidance(policy):
     assert begin(policy, [[1, 20]]).unconditional is None
+
+
+@torch.no_grad()
+def test_a_session_that_draws_nothing_may_do_without_twins(policy):
+    rows = [Columns(policy.capabilities.code_depth).text([1, 20, 21])]
+    twice = start(policy, rows, guidance_scale=2.0)
+    alone = start(policy, rows, guided=False, guidance_scale=2.0)
+    assert twice.unconditional is not None
+    assert alone.unconditional is None
+    for session in (twice, alone):
+        say(session, [23])
+    assert (alone.conditional - twice.conditional).abs().max() <= TOLERANCE
+    assert alone.trajectory().behaviour == Behaviour(guidance_scale=2.0)
 
 
 def peek(session, codes):

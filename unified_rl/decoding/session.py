@@ -68,6 +68,8 @@ class Session:
         behaviour: how tokens are drawn.
         generator: source of all randomness.
         columns: positions to provide for beyond the prompt.
+        guided: whether the twins are decoded too, which only drawings need; None: where the
+            behaviour is guided.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class Session:
         behaviour: Behaviour,
         generator: torch.Generator,
         columns: int,
+        guided: bool | None = None,
     ) -> None:
         self.model, self.behaviour, self.generator = model, behaviour, generator
         self.prompt = prompt
+        self.guided = behaviour.guided if guided is None else guided
         self.rows, width, self.depth = prompt.ids.shape
         total, device = width + columns, prompt.ids.device
-        batch = 2 * self.rows if behaviour.guided else self.rows
+        batch = 2 * self.rows if self.guided else self.rows
         self.ids = torch.zeros(batch, total, self.depth, dtype=torch.long, device=device)
         self.kind = torch.full((batch, total), int(Kind.PAD), device=device)
         self.segment = torch.full((self.rows, total), -1, device=device)
@@ -107,7 +111,7 @@ class Session:
     @property
     def unconditional(self) -> Tensor | None:
         """(B, width): the same of the twins; None without guidance."""
-        return self.state[self.rows :] if self.behaviour.guided else None
+        return self.state[self.rows :] if self.guided else None
 
     def force(self, token: int, rows: Tensor, segment: Tensor) -> None:
         """Appends a structural token that the policy does not choose."""
@@ -204,7 +208,7 @@ class Session:
 
     def _place(self, ids: Tensor, kind: Tensor, rows: Tensor, segment: Tensor) -> slice:
         kinds = torch.where(rows[:, None], kind, int(Kind.PAD))
-        span = self._write(ids, kinds, *(self.model.nullify(ids, kinds) if self._guided else ()))
+        span = self._write(ids, kinds, *(self.model.nullify(ids, kinds) if self.guided else ()))
         self.segment[:, span] = torch.where(rows, segment, -1)[:, None]
         return span
 
@@ -218,16 +222,12 @@ class Session:
         span = slice(self.cursor, self.cursor + ids.shape[1])
         if span.stop > self.kind.shape[1]:
             raise RuntimeError(f"decoding ran past its {self.kind.shape[1]} columns")
-        if self._guided:
+        if self.guided:
             twins = torch.cat([twin_ids[..., None], ids[..., 1:]], dim=-1)
             ids, kind = torch.cat([ids, twins]), torch.cat([kind, twin_kind])
         self.ids[:, span] = torch.where((kind != Kind.PAD)[..., None], ids, 0)
         self.kind[:, span] = kind
         return span
-
-    @property
-    def _guided(self) -> bool:
-        return self.behaviour.guided
 
     def _commit(self, count: int) -> None:
         self.length += (self.kind[:, self.cursor : self.cursor + count] != Kind.PAD).sum(1)
@@ -241,7 +241,7 @@ class Session:
         positions = (self.length[:, None] + (kind != Kind.PAD).cumsum(1) - 1).clamp_min(0)
         segment = self.segment[:, :end].repeat(len(self.kind) // self.rows, 1)
         mask = self.model.visibility(self.kind[:, :end], segment, self.cursor)[:, None]
-        if features is not None and self._guided:  # twins are shown no image
+        if features is not None and self.guided:  # twins are shown no image
             features = torch.cat([features, torch.zeros_like(features)])
         embeds = self.model.embed(ids, kind, features)
         return self.model.backbone(embeds, mask, positions, self.cache)

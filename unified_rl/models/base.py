@@ -26,6 +26,8 @@ from unified_rl.models.template import Shown, Start, Template, Words
 
 CODEC_IMAGES = 16
 """Images that a codec encodes or decodes in one pass, whose feature maps are large."""
+DRAWING_TASKS = (Task.TEXT_TO_IMAGE, Task.INTERLEAVED)
+"""Those whose answers may hold images; the answers of the others hold none."""
 
 
 class UnifiedPolicy(nn.Module):
@@ -192,7 +194,8 @@ class UnifiedPolicy(nn.Module):
         tape = self._tape(rows, self._shown_pixels(samples), left=True)
         tasks = [sample.task for sample in samples]
         columns = self._columns_of_batch(tasks, behaviour)
-        session = Session(self, tape, behaviour, generator, columns)
+        guided = behaviour.guided and any(task in DRAWING_TASKS for task in tasks)
+        session = Session(self, tape, behaviour, generator, columns, guided)
         starts_with_image = [task == Task.TEXT_TO_IMAGE for task in tasks]
         may_continue = [task == Task.INTERLEAVED for task in tasks]
         finished = interleave(
@@ -470,7 +473,7 @@ class UnifiedPolicy(nn.Module):
     def _hide_text(self, tape: Tape, rows: Tensor, samples: Sequence[Sample]) -> Tape:
         """Makes the given rows their own unconditional twins, of which only images are learnt."""
         for sample, hide in zip(samples, rows.tolist(), strict=True):
-            if hide and sample.task not in (Task.TEXT_TO_IMAGE, Task.INTERLEAVED):
+            if hide and sample.task not in DRAWING_TASKS:
                 raise ValueError(f"there is nothing to draw in {sample.task} sample {sample.id!r}")
         twin = tape.twin
         learnt = ~rows[:, None] | (tape.kind == Kind.CODE)

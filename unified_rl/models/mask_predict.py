@@ -112,7 +112,7 @@ class MaskPredictPolicy(UnifiedPolicy):
                 support = torch.isfinite(log_probs)
                 supports |= support & new[..., None]
             scores = _of(log_probs, proposal)
-            if behaviour.guided and not behaviour.replays_guided:
+            if session.guided and not behaviour.replays_guided:
                 scores = self._scores(states, proposal, support, behaviour)
             codes = torch.where(new, proposal, codes)
             reveal = torch.where(new, step, reveal)
@@ -150,8 +150,7 @@ class MaskPredictPolicy(UnifiedPolicy):
         The session keeps nothing of them.
         """
         hidden = session.peek(*self._block(codes), rows, segment)[:, 1:-1]
-        guided = session.behaviour.guided
-        return hidden[: session.rows], hidden[session.rows :] if guided else None
+        return hidden[: session.rows], hidden[session.rows :] if session.guided else None
 
     def _scores(
         self,

@@ -84,7 +84,8 @@ class NextPositionPolicy(UnifiedPolicy):
         readers = columns if trajectory.behaviour.replays_off_by_one else columns - 1
         twin = None
         if trajectory.behaviour.replays_guided:
-            twin = self.read(tape.twin)[rows, readers]
+            drawn, places = rows.unique(return_inverse=True)  # words are scored without the twin
+            twin = self.read(Tape(*(field[drawn] for field in tape.twin)))[places, readers]
         support = trajectory.tape.get("image_support")
         scores = self.score_codes(
             hidden[rows, readers],
