@@ -64,6 +64,27 @@ def test_new_words_may_be_chosen(grown):
     assert len(policy.allowed_text) == policy.text_vocabulary_size
 
 
+@pytest.mark.parametrize("padding", [1, 3, 10])
+@pytest.mark.parametrize("family", GROWING)
+def test_a_padded_head_is_filled_where_the_new_ids_are(family, padding):
+    plain, padded = build(family), build(family)
+    size = len(plain.tokenizer)
+    assert plain.text_vocabulary_size == size
+    padded.grow_text(padding)
+    with torch.no_grad():
+        for module in padded.text_rows():
+            module.weight[size:] = 100.0  # what nothing has trained
+    for policy in (plain, padded):
+        assert add_words(policy, WORDS) == 3
+    assert padded.tokenize("A") == plain.tokenize("A") == [size]
+    assert padded.text_vocabulary_size == size + max(3, padding)
+    for one, other in zip(plain.text_rows(), padded.text_rows(), strict=True):
+        assert torch.equal(other.weight[: size + 3], one.weight)
+        assert bool((other.weight[size + 3 :] == 100.0).all())
+    assert bool(padded.allowed_text[size : size + 3].all())
+    assert not bool(padded.allowed_text[size + 3 :].any())
+
+
 def test_known_words_change_nothing():
     policy = build("janus")
     assert add_words(policy, ("red", "circle")) == 0
