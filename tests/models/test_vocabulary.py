@@ -131,5 +131,25 @@ def test_an_adapter_that_could_not_save_them_refuses():
         adapted(lambda: build("janus"), Adapter("lora"), None, words=WORDS)
 
 
+@pytest.mark.parametrize(
+    ("trainable", "message"),
+    [
+        (("language_model",), r"\[language_model\] would not train; add heads and embeddings, or"),
+        (("vision", "heads"), r"\[vision, heads\] would not train; add embeddings, or"),
+        (("embeddings",), r"adapter.trainable=\[embeddings\] would not train; add heads, or"),
+    ],
+)
+def test_an_adapter_that_would_not_train_them_refuses(trainable, message):
+    with pytest.raises(ConfigError, match=f"policy.words names 4 words, .*{message}"):
+        adapted(lambda: build("janus"), Adapter(trainable=trainable), None, words=WORDS)
+
+
+def test_an_adapter_that_trains_them_takes_them():
+    adapter = Adapter(trainable=("heads", "embeddings"))
+    policy = adapted(lambda: build("janus"), adapter, words=WORDS)
+    assert all(module.weight.requires_grad for module in policy.text_rows())
+    assert len(policy.tokenize("A")) == 1
+
+
 def test_words_of_the_configuration_are_added():
     assert adapted(lambda: build("janus"), None, words=WORDS).tokenize("A") != [3]

@@ -64,7 +64,8 @@ def adapted(
         checkpoint: what the model starts from: a model's folder, an adapter's, or None for random
             weights.
         base: folder of an adapter's base, where it is no longer where it was.
-        words: added to the tokenizer where it lacks them; see `add_words`.
+        words: added to the tokenizer where it lacks them; see `add_words`. They need an adapter
+            that trains embeddings and heads in full, or none.
 
     Raises:
         CapabilityError: the family cannot take new words.
@@ -73,11 +74,8 @@ def adapted(
     """
     if adapter is not None and adapter.kind == "qlora":
         require_four_bit()
-    if words and adapter is not None and adapter.is_low_rank:
-        raise ConfigError(
-            f"policy.words names {len(words)} words, whose rows adapter.kind={adapter.kind} could "
-            "not save; use adapter=full, or policy.words=null"
-        )
+    if words and adapter is not None:
+        _require_trained_words(adapter, len(words))
     if words:
         model = functools.partial(_with_words, model, words)
     if checkpoint is not None and (Path(checkpoint) / CONFIG).is_file():
@@ -159,6 +157,21 @@ def save(policy: UnifiedPolicy, folder: Path) -> None:
     ).save_pretrained(folder)
     record = json.dumps(asdict(policy.adapted_from), indent=2)
     (folder / BASE).write_text(record + "\n", encoding="utf-8")
+
+
+def _require_trained_words(adapter: Adapter, count: int) -> None:
+    if adapter.is_low_rank:
+        raise ConfigError(
+            f"policy.words names {count} words, whose rows adapter.kind={adapter.kind} could "
+            "not save; use adapter=full, or policy.words=null"
+        )
+    missing = [group for group in ("heads", "embeddings") if group not in adapter.trainable]
+    if missing:
+        raise ConfigError(
+            f"policy.words names {count} words, whose rows adapter.trainable="
+            f"[{', '.join(adapter.trainable)}] would not train; add {' and '.join(missing)}, or "
+            "use policy.words=null"
+        )
 
 
 def _with_words(
