@@ -1,17 +1,26 @@
 """Captions of pictures: the micro-world's by hand, BLIP's and a policy's by what must hold."""
 
+from copy import deepcopy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.rewards.cases import BLUE_SQUARE, BOTH, GREEN_CIRCLE, ONE, image
 from tests.rewards.judges import bert_folder, blip_folder
-from tests.toys import build
+from tests.toys import MICRO_VILA_U, TEMPLATE, build
 from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
 from unified_rl.core.sample import Completion, Image, Sample, Task, Text
 from unified_rl.microworld.scene import Placed
+from unified_rl.microworld.words import vocabulary
+from unified_rl.models.vila_u.load import vila_u
+from unified_rl.rewards.caption_scores import SceneGraphScore
 from unified_rl.rewards.captioners import BlipCaptioner, PolicyCaptioner, WorldCaptioner
+from unified_rl.rewards.cycle import CycleReward
+from unified_rl.rewards.perceptual import WorldDistance
+from unified_rl.rewards.pictures import resized
 
 RNG = np.random.default_rng(0)
 NOISE = [RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8) for _ in range(5)]
@@ -129,12 +138,45 @@ def test_a_policy_describes_its_pictures(family):
     assert captions[1] == " ".join("".join(answer.texts).split())
 
 
+@pytest.fixture(scope="module")
+def larger():
+    """A policy of 32 px."""
+    settings = deepcopy(MICRO_VILA_U)
+    settings["vision"]["image_size"] = settings["codec"]["resolution"] = 32
+    return vila_u(None, settings, words=vocabulary(), template=TEMPLATE).eval()
+
+
+def test_a_policy_is_shown_pictures_of_its_own_size(larger, monkeypatch):
+    captioner = PolicyCaptioner(QUESTION, max_text_tokens=4)
+    captioner.bind(larger, lambda: None)
+    own = resized(ONE.pixels, 32)
+    shown, sample = [], larger.sample
+
+    def watched(samples, behaviour, generator):
+        shown.extend(one.prompt[0].pixels for one in samples)
+        return sample(samples, behaviour, generator)
+
+    monkeypatch.setattr(larger, "sample", watched)
+    captions = captioner([ONE.pixels, own, NOISE[0][:12]])
+    assert captions[0] == captions[1]
+    assert np.array_equal(shown[0], own)
+    assert np.array_equal(shown[1], own)
+    assert shown[2].shape == (32, 32, 3)
+
+
+def test_a_policy_of_another_size_passes_the_self_test(larger):
+    captioner = PolicyCaptioner(QUESTION, max_text_tokens=4)
+    reward = CycleReward(WorldDistance(), captioner, SceneGraphScore())
+    reward.bind(larger, lambda: None)
+    reward.self_test()
+
+
 class Speaker(torch.nn.Linear):
     """A policy that says what it is told to."""
 
     def __init__(self, *texts):
         super().__init__(1, 1)
-        self.texts = texts
+        self.texts, self.capabilities = texts, SimpleNamespace(image_size=24)
 
     def sample(self, samples, behaviour, generator):
         assert not self.training

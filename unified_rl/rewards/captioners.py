@@ -24,6 +24,7 @@ from unified_rl.rewards.local_model import (
     require_judge,
 )
 from unified_rl.rewards.own_policy import OwnPolicy
+from unified_rl.rewards.pictures import resized
 
 
 class BlipCaptioner:
@@ -118,7 +119,10 @@ class PolicyCaptioner:
         self._own.bind(policy, start)
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[str]:
-        """One caption a picture of the policy's own size; of a reasoned answer, the answer.
+        """One caption a picture, of any size; of a reasoned answer, the answer.
+
+        The policy is shown pictures of its own size: drawings have it, the golden ones of a
+        self-test are those of the micro-world.
 
         Raises:
             RewardError: no policy is bound yet.
@@ -136,9 +140,10 @@ class PolicyCaptioner:
             policy.train(was_training)
 
     def _answers(self, policy: Policy, pictures: Sequence[np.ndarray]) -> tuple:
+        shown = [resized(picture, policy.capabilities.image_size) for picture in pictures]
         samples = [
             Sample(f"caption {row}", Task.UNDERSTANDING, (Image(pixels), Text(self.question)))
-            for row, pixels in enumerate(pictures)
+            for row, pixels in enumerate(shown)
         ]
         generator = torch.Generator(next(policy.parameters()).device)
         return policy.sample(samples, self.behaviour, generator)[1]

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +15,7 @@ from unified_rl.core.sample import Image, Sample, Task, Text
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.rewards.golden import golden_drawing
 from unified_rl.rewards.own_policy import OwnPolicy
+from unified_rl.rewards.pictures import resized
 
 TEXTS = ("words", "released")
 RELEASED_GAP = 5
@@ -123,7 +123,7 @@ class MatchingReward(OwnPolicy):
             RewardError: they do not, or no policy is bound.
         """
         sample, drawing = golden_drawing("attribution")
-        pixels = _resized(drawing.images[0], self.policy.capabilities.image_size)
+        pixels = resized(drawing.images[0], self.policy.capabilities.image_size)
         questions = [_asked(sample, Image(shown)) for shown in (pixels, 255 - pixels)]
         first, again = self._scores(questions), self._scores(questions)
         if not all(-1 <= score <= 1 for score in first):  # also when one is NaN
@@ -195,12 +195,6 @@ def _undisturbed(policy: nn.Module) -> Iterator[None]:
 def _asked(sample: Sample, picture: Image) -> Sample:
     """The prompt of a drawing as a question about a picture."""
     return Sample(sample.id, Task.UNDERSTANDING, (picture, Text(sample.prompt_text)))
-
-
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The pixels of a square picture at the size of a policy, each the nearest."""
-    nearest = np.arange(size) * len(pixels) // size
-    return pixels[nearest[:, None], nearest]
 
 
 def _wordless(question: Sample, text: str, behind: int) -> RewardError:

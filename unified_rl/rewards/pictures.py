@@ -1,4 +1,4 @@
-"""What rewards that look at the pictures of a whole rollout at once have in common."""
+"""What rewards that look at pictures have in common."""
 
 import dataclasses
 import math
@@ -87,6 +87,16 @@ def check_scores(judge: object, values: Sequence[float], samples: Sequence[Sampl
                 "give it dtype=float32 if it has a dtype"
             )
     return list(values)
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """The picture as a policy of `size` px is shown it, (size, size, 3), each pixel the nearest.
+
+    A picture of that size is left as it is; one that is not square is squeezed.
+    """
+    height, width = picture.shape[:2]
+    rows, columns = (np.arange(size) * side // size for side in (height, width))
+    return picture[rows[:, None], columns]
 
 
 def _stepwise(value: float | None, completion: Completion) -> StepwiseScore:
