@@ -128,9 +128,11 @@ def test_parts_have_streams_and_behaviours_of_their_own():
 
 def test_policies_are_measured_in_evaluation_mode_and_given_back():
     policy = Recorder(gold).train()
+    policy.frozen = torch.nn.Dropout().eval()
     MicroWorldSuite(**SMALL).run(policy)
     assert set(policy.modes) == {(False, False)}
     assert policy.training
+    assert not policy.frozen.training
 
 
 def test_progress_reaches_the_total():

@@ -127,7 +127,10 @@ def test_a_policy_describes_its_pictures(family):
     captioner.bind(policy, lambda: pytest.fail("a live judge needs no copy"))
     pictures = [ONE.pixels, BOTH.pixels, NOISE[0]]
     policy.train()
+    next(module for module in policy.modules() if isinstance(module, torch.nn.Linear)).eval()
+    modes = [module.training for module in policy.modules()]
     captions = captioner(pictures)
+    assert [module.training for module in policy.modules()] == modes
     assert policy.training
     assert captions == [captioner([picture])[0] for picture in pictures] == captioner(pictures)
     policy.eval()

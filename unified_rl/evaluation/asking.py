@@ -1,7 +1,6 @@
 """How a suite asks a policy: in evaluation mode, part by part, each with randomness of its own."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Completion, Sample
+from unified_rl.decoding.modes import evaluation_mode
 from unified_rl.evaluation.estimates import Estimate, estimate, macro_estimate
 
 Item = TypeVar("Item")
@@ -27,7 +27,7 @@ def ask_policy(
     """The policy's answers to each part, without gradients.
 
     Args:
-        policy: to be measured; left in the mode it was in.
+        policy: to be measured; each of its modules is left in the mode it was in.
         parts: samples, and how their answers are drawn. Leaving a part empty does not change what
             the others draw.
         batch_size: samples at once.
@@ -37,7 +37,7 @@ def ask_policy(
     total, done = sum(len(samples) for samples, _ in parts), 0
     device = _device_of(policy)
     answers: list[list[Completion]] = []
-    with evaluation_mode(policy), torch.no_grad():
+    with evaluation_mode(policy):
         for part, (samples, behaviour) in enumerate(parts):
             (state,) = np.random.SeedSequence([seed, part]).generate_state(1)
             generator = torch.Generator(device).manual_seed(int(state))
@@ -49,19 +49,6 @@ def ask_policy(
                 if progress is not None:
                     progress(done, total)
     return answers
-
-
-@contextlib.contextmanager
-def evaluation_mode(policy: Policy) -> Iterator[None]:
-    """Without dropout; afterwards the policy is in the mode it was in."""
-    was_training = isinstance(policy, torch.nn.Module) and policy.training
-    if was_training:
-        policy.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            policy.train()
 
 
 def by_category(

@@ -12,6 +12,7 @@ from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Image, Sample, Task, Text
+from unified_rl.decoding.modes import evaluation_mode
 from unified_rl.microworld.language import NUMBERS, plural
 from unified_rl.microworld.scene import RELATIONS, Placed, relation_holds
 from unified_rl.microworld.verify import detect
@@ -128,16 +129,12 @@ class PolicyCaptioner:
             RewardError: no policy is bound yet.
         """
         policy = self._own.policy
-        was_training = policy.training
-        policy.eval()
-        try:
+        with evaluation_mode(policy):
             return [
                 _caption("".join(completion.texts))
                 for some in _batches(pictures, self.batch_size)
                 for completion in self._answers(policy, some)
             ]
-        finally:
-            policy.train(was_training)
 
     def _answers(self, policy: Policy, pictures: Sequence[np.ndarray]) -> tuple:
         shown = [resized(picture, policy.capabilities.image_size) for picture in pictures]

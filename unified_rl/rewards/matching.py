@@ -1,18 +1,18 @@
 """R_TIM: how well a drawing matches its words in the policy's own eyes."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from unified_rl.core.errors import CapabilityError, ConfigError, RewardError
 from unified_rl.core.protocols import Policy, Represents
 from unified_rl.core.sample import Image, Sample, Task, Text
 from unified_rl.core.trajectory import RewardScores, Rollout
+from unified_rl.decoding.modes import evaluation_mode
 from unified_rl.rewards.golden import golden_drawing
 from unified_rl.rewards.own_policy import OwnPolicy
 from unified_rl.rewards.pictures import resized
@@ -146,7 +146,7 @@ class MatchingReward(OwnPolicy):
     def _scores(self, questions: Sequence[Sample]) -> list[float]:
         """Of pictures with their prompts, `batch_size` at a time."""
         scores: list[float] = []
-        with _undisturbed(self.policy):
+        with evaluation_mode(self.policy):
             for start in range(0, len(questions), self.batch_size):
                 asked = questions[start : start + self.batch_size]
                 for question, states in zip(
@@ -177,19 +177,6 @@ def match(text: Tensor, image: Tensor) -> Tensor:
         @ functional.normalize(text.double(), dim=-1).mT
     )  # (L_i, L_t)
     return (cosines.amax(1).mean() + cosines.amax(0).mean()) / 2
-
-
-@contextlib.contextmanager
-def _undisturbed(policy: nn.Module) -> Iterator[None]:
-    """In evaluation mode and without gradients; afterwards each module is in the mode it was in."""
-    training = [module for module in policy.modules() if module.training]
-    policy.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _asked(sample: Sample, picture: Image) -> Sample:
