@@ -12,7 +12,7 @@ from unified_rl.runtime.cli import register_resolvers
 from unified_rl.runtime.command_line import check_command_line, parse_arguments
 
 ROOT = Path(__file__).parents[2]
-TARGETS = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^make .*?(?=\s+#|$)", "\n".join(BLOCKS), re.MULTILINE)

@@ -114,7 +114,7 @@ def test_a_rollout_without_a_judgement_is_no_part_of_a_flat_spell():
     hybrid = HybridReward({"x": Given(flat_one, nothing, nothing, flat_one)}, flat_patience=2)
     for _ in range(3):
         hybrid(FOUR)
-    with pytest.raises(RewardError, match="was 1 for every completion of 2 rollouts"):
+    with pytest.raises(RewardError, match=r"was 1 \(interleaved\) for every completion of 2"):
         hybrid(FOUR)
 
 
