@@ -7,11 +7,13 @@ import peft
 import pytest
 import torch
 
-from tests.stages.training import SHORT, Constant, Gradients, gradients, grpo, run
+from tests.stages.training import SHORT, Constant, Gradients, gradients, grpo, run, run_on
 from tests.toys import build
 from tests.toys.samples import drawings, mixed
 from unified_rl.core.behaviour import Sampling
 from unified_rl.core.errors import ConfigError
+from unified_rl.data.mixture import SampleDataModule
+from unified_rl.data.reasoning import ReasonedSource
 
 GUIDED = replace(SHORT, guidance_scale=3.0, image=Sampling(0.9, top_k=5))
 
@@ -195,3 +197,24 @@ def test_kl_is_zero_before_the_first_update(family):
 def test_settings_that_cannot_work_are_refused(settings, word):
     with pytest.raises(ConfigError, match=word):
         grpo("vila_u", **settings)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_a_rollout_in_parts_has_every_completion(family):
+    stage = grpo(family, rollout_batch_size=3, group_size=2)
+    metrics = run(stage, batches=1).callback_metrics
+    rollout, _ = stage.latest
+    assert len(rollout.completions) == rollout.trajectory.row_count == 4 * 2
+    assert metrics["replay_error"] <= 1e-5
+    for sample, completion in zip(rollout.samples, rollout.completions, strict=True):
+        assert bool(completion.images) == (sample.task.value == "text_to_image") or (
+            sample.task.value == "interleaved"
+        )
+
+
+def test_pairs_are_refused_where_single_samples_are_needed(family):
+    data = SampleDataModule({"pair": ReasonedSource("train")}, {"pair": 1}, 2, 0)
+    with pytest.raises(ConfigError, match="UnifiedGRPO learns from single samples"):
+        run_on(grpo(family), data)
