@@ -277,7 +277,9 @@ class _Minibatch:
     def __init__(self, stage: UnifiedGRPO, rows: Trajectory, advantages: Tensor) -> None:
         self.stage = stage
         weights = stage.weights_of(rows.action_mask, rows.modality)
-        order = rows.lengths.argsort(stable=True)
+        order = torch.arange(rows.row_count, device=self.stage.device)
+        if stage.micro_batch_size:
+            order = rows.lengths.argsort(stable=True)
         self.parts = [
             _part(rows.select(places), advantages[places], weights[places])
             for places in order.split(stage.micro_batch_size or rows.row_count)
