@@ -1,5 +1,6 @@
 """The micro-world as CoRL's data: a real picture with its caption, and a reasoned question."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from unified_rl.core.sample import (
     Task,
     Text,
 )
-from unified_rl.data.microworld import normalised_weights
+from unified_rl.data.microworld import drawing_sample, normalised_weights
 from unified_rl.microworld.facts import compose
 from unified_rl.microworld.prompts import CATEGORIES, Prompt, prompts
 from unified_rl.microworld.reasoning import KINDS, ReasonedQuestion, ask_reasoned
@@ -55,13 +56,7 @@ def pair_of(prompt: Prompt, kind: str, rng: np.random.Generator, gold: bool = Fa
             picture, which rewards compare with.
     """
     scene = compose(prompt.facts, rng)
-    drawing = Sample(
-        id=f"drawing/{prompt.text}",
-        task=Task.TEXT_TO_IMAGE,
-        prompt=(Text(prompt.text),),
-        target=(Image(render(scene)),),
-        facts={"category": prompt.category, "facts": prompt.facts.to_json()},
-    )
+    drawing = dataclasses.replace(drawing_sample(prompt), target=(Image(render(scene)),))
     return Pair(drawing, reasoned_sample(ask_reasoned(prompt, scene, kind, rng), gold))
 
 

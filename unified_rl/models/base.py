@@ -146,8 +146,8 @@ class UnifiedPolicy(nn.Module):
     def grow_text(self, count: int) -> None:
         """Appends so many rows to both of `text_rows`, 0 or more; they are to be filled."""
         raise CapabilityError(
-            f"{type(self).__name__} cannot take new words: its codes follow its text tokens in one "
-            "vocabulary; choose a model of another family, or policy.words=null"
+            f"{type(self).__name__} cannot take new words; choose a model of another family, or "
+            "policy.words=null"
         )
 
     @property
