@@ -99,6 +99,8 @@ def join(parts: Sequence[Trajectory]) -> Trajectory:
     """
     if len({part.behaviour for part in parts}) != 1:
         raise ValueError(f"{len(parts)} trajectories of different behaviours cannot be joined")
+    if len(parts) == 1:
+        return parts[0]  # a copy of a whole rollout would be for nothing
     names = dict.fromkeys(name for part in parts for name in part.tape)
     return Trajectory(
         parts[0].behaviour,
