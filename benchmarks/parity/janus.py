@@ -135,7 +135,7 @@ def _layout(policy: ReplayedJanus, golden: Golden) -> Iterator[tuple[str, Check]
     ids = torch.where(tape.kind == Kind.PIXEL, golden.config["cfg"]["ids"]["image"], ids)
     is_pixel = tape.kind == Kind.PIXEL
     counts = is_pixel.sum(1) // policy.image_positions
-    shown = torch.arange(tape.pixels.shape[1]) < counts[:, None]  # (B, M)
+    shown = torch.arange(tape.shown.shape[1]) < counts[:, None]  # (B, M)
     yield "und.pixel_values", GIVEN
     yield "und.input_ids", exact(ids)
     yield "und.attention_mask", exact(tape.valid)

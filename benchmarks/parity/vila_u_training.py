@@ -75,7 +75,7 @@ def _layout(policy: VilaUPolicy, tape: Tape, rows: Rows) -> Iterator[tuple[str, 
 
 def _states(policy: VilaUPolicy, tape: Tape, rows: Rows) -> Iterator[tuple[str, Check]]:
     """What goes into the language model, and what comes out."""
-    features = policy.image_features(tape.pixels) if tape.pixels.shape[1] else None
+    features = policy.image_features(tape.shown) if tape.shown.shape[1] else None
     embeds = policy.embed(tape.ids, tape.kind, features)
     hidden = policy.read(tape)
     seen = rows.arrange(tape.valid, False)[..., None]

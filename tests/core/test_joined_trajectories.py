@@ -29,10 +29,10 @@ def test_shorter_rows_are_filled_with_what_means_nothing():
 
 
 def test_what_one_tape_lacks_is_filled_too():
-    pictured = made(1, 2, 0.0, pixels=torch.ones(1, 1, 3, 4, 4), support=torch.ones(1, 2, 5).bool())
+    pictured = made(1, 2, 0.0, shown=torch.ones(1, 1, 3, 4, 4), support=torch.ones(1, 2, 5).bool())
     joined = join([made(2, 3, 0.0), pictured])
-    assert joined.tape["pixels"].shape == (3, 1, 3, 4, 4)
-    assert joined.tape["pixels"].flatten(1).sum(1).tolist() == [0, 0, 48]  # 1 x 3 x 4 x 4 ones
+    assert joined.tape["shown"].shape == (3, 1, 3, 4, 4)
+    assert joined.tape["shown"].flatten(1).sum(1).tolist() == [0, 0, 48]  # 1 x 3 x 4 x 4 ones
     assert joined.tape["support"].shape == (3, 3, 5)
     assert joined.tape["support"].dtype == torch.bool
     assert joined.tape["support"].flatten(1).sum(1).tolist() == [0, 0, 10]

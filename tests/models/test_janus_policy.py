@@ -103,7 +103,7 @@ def test_codebook_rows_have_unit_norm(policy):
 
 @torch.no_grad()
 def test_the_codec_finds_the_code_of_greatest_cosine(policy):
-    pixels = torch.stack([policy._pixels(sample.target[1]) for sample in stories(3)])
+    pixels = policy.pixels([sample.target[1] for sample in stories(3)])
     latents = policy.codec.quant_conv(policy.codec.encoder(pixels)).flatten(2).transpose(1, 2)
     codebook = policy.codec.quantize.embedding.weight
     cosines = torch.nn.functional.normalize(latents, dim=-1) @ codebook.T
@@ -118,7 +118,7 @@ def test_text_scores_equal_the_librarys(policy):
     gold = policy.encode(questions(1), seeded())
     ids, kind = gold.tape["ids"][..., 0], gold.tape["kind"]
     embeds = policy.janus.get_input_embeddings()(ids)
-    shown = policy.janus.model.get_image_features(gold.tape["pixels"][0], return_dict=True)
+    shown = policy.janus.model.get_image_features(gold.tape["shown"][0], return_dict=True)
     embeds[kind == Kind.PIXEL] = shown.pooler_output[0]
     logits = policy.janus(inputs_embeds=embeds).logits.log_softmax(-1)
     for column in gold.action_mask[0, :, 0].nonzero().flatten().tolist():

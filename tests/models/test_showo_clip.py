@@ -17,6 +17,7 @@ from unified_rl.core.sample import Sample, Task, Text
 from unified_rl.decoding.tape import Columns, Kind, stack
 from unified_rl.microworld.words import vocabulary
 from unified_rl.models.key_map import build_empty
+from unified_rl.models.pictures import shown_images
 from unified_rl.models.showo.load import showo
 from unified_rl.models.showo.model import ShowoConfig, ShowoModel
 from unified_rl.models.showo.official import export, official_showo
@@ -92,7 +93,7 @@ def test_pixels_are_normalised_as_clip_does():
 def test_a_shown_image_takes_as_many_columns_as_patches(policy):
     gold = policy.encode(questions(1), seeded())
     assert (gold.tape["kind"] == Kind.PIXEL).sum() == 4
-    assert policy.image_features(gold.tape["pixels"]).shape == (1, 4, 32)
+    assert policy.image_features(gold.tape["shown"]).shape == (1, 4, 32)
     drawn = policy.encode(drawings(1), seeded())
     assert (drawn.tape["kind"] == Kind.CODE).sum() == 9
 
@@ -110,9 +111,9 @@ def test_seeing_does_not_go_through_the_codec():
 @torch.no_grad()
 def test_another_image_is_answered_otherwise(policy):
     gold = policy.encode(questions(1), seeded())
-    gold.tape["pixels"] = -gold.tape["pixels"]
+    gold.tape["shown"] = -gold.tape["shown"]
     other = policy.logprobs(gold)
-    gold.tape["pixels"] = -gold.tape["pixels"]
+    gold.tape["shown"] = -gold.tape["shown"]
     assert (policy.logprobs(gold) - other).abs().max() > 1e-2
 
 
@@ -147,7 +148,7 @@ def test_an_answer_with_a_cache_is_the_one_without(policy):
     trajectory, _ = policy.sample([ask], greedy, seeded())
     prompt = policy._prompt_columns(ask)
     for token in trajectory.tape["ids"][0, trajectory.segment[0] >= 0, 0].tolist():
-        tape = stack([prompt], policy._shown_pixels([ask]))
+        tape = stack([prompt], shown_images(policy, [ask]))
         scores = policy.text_log_distribution(policy.read(tape)[:, -1], greedy)
         assert token == scores.argmax()
         prompt.text([token], 0)

@@ -17,6 +17,7 @@ from unified_rl.data.images import fit
 from unified_rl.decoding.masked import SCHEDULES
 from unified_rl.decoding.tape import Columns, Kind, Tape, stack
 from unified_rl.microworld.words import vocabulary
+from unified_rl.models.pictures import shown_images
 from unified_rl.models.showo.load import showo
 
 BEHAVIOUR = Behaviour(max_text_tokens=6, max_image_count=2, guidance_scale=2.0, image_step_count=4)
@@ -235,7 +236,7 @@ def test_an_answer_with_a_cache_is_the_one_without(policy):
         answer = trajectory.tape["ids"][0, trajectory.segment[0] >= 0, 0].tolist()
         prompt = policy._prompt_columns(ask)
         for token in answer:
-            tape = stack([prompt], policy._shown_pixels([ask]))
+            tape = stack([prompt], shown_images(policy, [ask]))
             scores = policy.text_log_distribution(policy.read(tape)[:, -1], GREEDY)
             assert token == scores.argmax()
             prompt.text([token], 0)
@@ -246,7 +247,7 @@ def test_text_scores_equal_the_librarys(policy):
     gold = policy.encode(questions(1), seeded())
     ids = gold.tape["ids"][..., 0].clone()
     shown = gold.tape["kind"] == Kind.PIXEL
-    ids[shown] = policy.codec.encode(gold.tape["pixels"][0]).flatten() + policy.code_offset
+    ids[shown] = policy.codec.encode(gold.tape["shown"][0]).flatten() + policy.code_offset
     length, end = ids.shape[1], int(shown[0].nonzero()[-1]) + 2
     seen = torch.ones(length, length, dtype=torch.bool).tril()
     seen[:, :end] = True
@@ -267,7 +268,7 @@ def test_an_image_of_odd_shape_is_cut_about_its_centre(policy):
     image = Image(fit(picture, size, how))
     assert np.array_equal(image.pixels, np.full((24, 24, 3), (0, 0, 255), np.uint8))
     ask = replace(questions(1)[0], prompt=(image, Text("how many")))
-    shown = policy.encode([ask], seeded()).tape["pixels"]
+    shown = policy.encode([ask], seeded()).tape["shown"]
     assert shown.shape == (1, 1, 3, 24, 24)
     assert shown[0, 0, :, 5, 5].tolist() == [-1, -1, 1]
 

@@ -17,6 +17,7 @@ from unified_rl.decoding.tape import Kind
 from unified_rl.models.adapter import Adapter, adapt
 from unified_rl.models.janus.official import janus_template
 from unified_rl.models.janus.policy import JanusPolicy
+from unified_rl.models.pictures import shown_images
 from unified_rl.models.showo.official_prompt import official_template as showo_template
 from unified_rl.models.states import find_places
 from unified_rl.models.template import Template
@@ -205,8 +206,8 @@ def test_layers_are_those_that_the_library_counts(family, samples):
     policy = build(family)
     model = policy.janus.model if family == "janus" else policy.vila_u.language_model
     model = model.language_model if family == "janus" else model.model
-    tape = policy._tape([policy._prompt_columns(samples[0])], policy._shown_pixels(samples[:1]))
-    embeds = policy.embed(tape.ids, tape.kind, policy.image_features(tape.pixels))
+    tape = policy._tape([policy._prompt_columns(samples[0])], shown_images(policy, samples[:1]))
+    embeds = policy.embed(tape.ids, tape.kind, policy.image_features(tape.shown))
     found = model(inputs_embeds=embeds, output_hidden_states=True).hidden_states
     for layer, expected in (("embeddings", found[0]), (1, found[1]), (-1, found[2])):
         states = policy.states(samples[:1], layer)[0]

@@ -289,7 +289,7 @@ def test_text_scores_equal_the_librarys(policy):
     gold = policy.encode(questions(1), seeded())
     ids, kind = gold.tape["ids"][..., 0], gold.tape["kind"]
     embeds = policy.vila_u.get_input_embeddings()(ids)
-    embeds[kind == Kind.PIXEL] = policy.embed_pixels(gold.tape["pixels"][0])[0]
+    embeds[kind == Kind.PIXEL] = policy.embed_pixels(gold.tape["shown"][0])[0]
     logits = policy.vila_u.language_model(inputs_embeds=embeds).logits.log_softmax(-1)
     scores = policy.logprobs(gold)[0, :, 0]
     for column in gold.action_mask[0, :, 0].nonzero().flatten().tolist():

@@ -22,6 +22,7 @@ from tests.rewards.cases import (
 from tests.toys import FAMILIES, SHIPPED, build
 from unified_rl.core.errors import CapabilityError, ConfigError, RewardError
 from unified_rl.core.sample import Sample, Task, Text
+from unified_rl.models.pictures import shown_images
 from unified_rl.rewards.matching import MatchingReward, match
 
 SHORT = Sample("short", Task.TEXT_TO_IMAGE, (Text("a red circle"),))
@@ -86,7 +87,7 @@ def columns(policy, sample, picture):
     asked = Sample("0", Task.UNDERSTANDING, (picture, *sample.prompt))
     rows = [policy._prompt_columns(asked)]
     with torch.no_grad():
-        return policy.read(policy._tape(rows, policy._shown_pixels([asked])))[0]
+        return policy.read(policy._tape(rows, shown_images(policy, [asked])))[0]
 
 
 def test_words_and_picture_by_hand(policy):

@@ -231,7 +231,7 @@ def test_images_have_the_declared_size(policy):
 
 
 def test_eye_and_hand_share_codes_if_declared(policy):
-    pixels = torch.stack([policy._pixels(s.target[0]) for s in drawings(2)])
+    pixels = policy.pixels([s.target[0] for s in drawings(2)])
     with torch.no_grad():
         seen, drawn = policy.embed_pixels(pixels), policy.embed_codes(policy.encode_images(pixels))
     assert seen.shape == drawn.shape

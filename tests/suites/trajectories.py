@@ -65,7 +65,7 @@ def trim(trajectory: Trajectory) -> Trajectory:
     """Without the columns that are padding in every row."""
     width = int((trajectory.tape["kind"] != Kind.PAD).sum(1).max())
     tape = {
-        name: value if name == "pixels" else value[:, :width]
+        name: value if name == "shown" else value[:, :width]
         for name, value in trajectory.tape.items()
     }
     return Trajectory(trajectory.behaviour, *(field[:, :width] for field in trajectory[1:5]), tape)

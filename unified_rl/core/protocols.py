@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.sample import Completion, Sample
+from unified_rl.core.sample import Completion, DrawnImage, Image, Sample
 from unified_rl.core.trajectory import RewardScores, Rollout, Trajectory
 
 
@@ -68,6 +68,20 @@ class Policy(Protocol):
             generator: for families that draw masks.
             unconditional: (B,) bool, True where the prompt is hidden from the policy, which is
                 how the unconditional twin of guidance learns.
+        """
+        ...
+
+    def drawn_images(self, trajectory: Trajectory) -> tuple[DrawnImage, ...]:
+        """The one image of each text-to-image row, as the codes it was drawn with."""
+        ...
+
+    def own_pictures(
+        self, trajectory: Trajectory, completions: Sequence[Completion]
+    ) -> tuple[Image | DrawnImage, ...]:
+        """What a question about the policy's own drawings shows, one a text-to-image row.
+
+        The codes where the family sees the very codes that it draws with, so that nothing is
+        encoded again; else the pixels.
         """
         ...
 

@@ -45,7 +45,25 @@ class Image:
             )
 
 
-Segment = Text | Image
+@dataclass(frozen=True, eq=False)
+class DrawnImage:
+    """An image as the codes that a policy drew it with, `codes` int64 of shape (N, D).
+
+    In a prompt it shows a policy its own drawing as it is, where pixels would have to be encoded
+    again, which need not give the same codes. As a target it is learnt as it was drawn.
+    """
+
+    codes: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.codes.dtype != np.int64 or self.codes.ndim != 2:
+            raise ValueError(
+                f"a drawn image needs int64 codes of shape (positions, depth), got "
+                f"{self.codes.dtype} {self.codes.shape}"
+            )
+
+
+Segment = Text | Image | DrawnImage
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ class Decodable(Protocol):
 
     def new_cache(self, columns: int) -> PrefixCache: ...
 
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """(B, M, 3, H, W) shown images -> (B, M * positions, width)."""
+    def image_features(self, shown: Tensor) -> Tensor:
+        """Shown images, see `Tape` -> (B, M * positions, width)."""
         ...
 
     def embed(self, ids: Tensor, kind: Tensor, features: Tensor | None) -> Tensor:
@@ -98,7 +98,7 @@ class Session:
         self.cursor = 0
         self.length = torch.zeros(batch, dtype=torch.long, device=device)
         self.cache = model.new_cache(total)
-        features = model.image_features(prompt.pixels) if prompt.pixels.shape[1] else None
+        features = model.image_features(prompt.shown) if prompt.shown.shape[1] else None
         self._write(prompt.ids, prompt.kind, prompt.twin_ids, prompt.twin_kind)
         self.state = self._run(width, features)[:, -1]
         self._commit(width)
@@ -191,7 +191,7 @@ class Session:
             kind=compact(kind),
             segment=compact(self.segment),
             action_mask=compact(self.action_mask),
-            pixels=self.prompt.pixels,
+            shown=self.prompt.shown,
             twin_ids=compact(twin_ids),
             twin_kind=compact(twin_kind),
         )

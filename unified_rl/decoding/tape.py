@@ -19,14 +19,16 @@ class Kind(IntEnum):
 
 
 class Tape(NamedTuple):
-    """Columns of tokens; the fields other than `pixels` are (B, C) or (B, C, D).
+    """Columns of tokens; the fields other than `shown` are (B, C) or (B, C, D).
 
     Attributes:
         ids: (B, C, D) int64; text ids at depth 0, codes at every depth, 0 elsewhere.
         kind: (B, C) int64, a `Kind`.
         segment: (B, C) int64, index of the completion's modality step; -1 outside.
         action_mask: (B, C, D) bool, True where the policy chose the token.
-        pixels: (B, M, 3, H, W) float32, the images that prompts show, in order, zero padded.
+        shown: the M images that prompts show at most, in order, zero padded: (B, M, 3, H, W)
+            float32 pixels, (B, M, N, D) int64 codes that a policy drew them with, or (B, M, P,
+            width) embeddings of the P positions they take.
         twin_ids: (B, C) int64, text ids of the unconditional twin of the row. Codes of drawn
             images are the row's own.
         twin_kind: (B, C) int64; `Kind.PAD` where the twin lacks the column.
@@ -36,7 +38,7 @@ class Tape(NamedTuple):
     kind: Tensor
     segment: Tensor
     action_mask: Tensor
-    pixels: Tensor
+    shown: Tensor
     twin_ids: Tensor
     twin_kind: Tensor
 
@@ -55,7 +57,7 @@ class Tape(NamedTuple):
         """The unconditional twins, column by column; they are shown no image."""
         first = torch.where(self.twin_kind == Kind.CODE, self.ids[..., 0], self.twin_ids)
         ids = torch.cat([first[..., None], self.ids[..., 1:]], dim=-1)
-        return self._replace(ids=ids, kind=self.twin_kind, pixels=self.pixels[:, :0])
+        return self._replace(ids=ids, kind=self.twin_kind, shown=self.shown[:, :0])
 
 
 def causal_visibility(kind: Tensor, start: int = 0) -> Tensor:
@@ -134,7 +136,7 @@ class Columns:
         self.twin_kind.append(int(kind))
 
 
-def stack(rows: list[Columns], pixels: Tensor, left: bool = False) -> Tape:
+def stack(rows: list[Columns], shown: Tensor, left: bool = False) -> Tape:
     """Rows of different length as one tape, padded on the right, or on the left to prefill."""
     width, depth = max(len(row.kind) for row in rows), rows[0].depth
     shape = (len(rows), width)
@@ -154,5 +156,5 @@ def stack(rows: list[Columns], pixels: Tensor, left: bool = False) -> Tape:
     is_text = kind == Kind.TEXT
     action[..., 1:] &= ~is_text[..., None]  # text sits at depth 0 alone
     before, behind = (ids, kind, segment, action), (twin_ids, twin_kind)
-    device = pixels.device
-    return Tape(*(f.to(device) for f in before), pixels, *(f.to(device) for f in behind))
+    device = shown.device
+    return Tape(*(f.to(device) for f in before), shown, *(f.to(device) for f in behind))

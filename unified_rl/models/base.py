@@ -13,13 +13,20 @@ from transformers import Cache, PreTrainedTokenizerBase
 from unified_rl.core.behaviour import TEACHER, Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError
 from unified_rl.core.protocols import Capabilities, TokenStates
-from unified_rl.core.sample import Completion, Image, Sample, Segment, Task, Text
+from unified_rl.core.sample import Completion, DrawnImage, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.cache import KeptCache, PrefixCache
 from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
+from unified_rl.models.pictures import (
+    as_pixels,
+    drawn_images,
+    shown_images,
+    target_codes,
+    to_uint8,
+)
 from unified_rl.models.states import find_places, hidden_states
 from unified_rl.models.targets import check_target
 from unified_rl.models.template import Shown, Start, Template, Words
@@ -191,7 +198,7 @@ class UnifiedPolicy(nn.Module):
         rows = [self._prompt_columns(sample) for sample in samples]
         for sample, row in zip(samples, rows, strict=True):
             self._require_room(sample, len(row.ids), self.longest_answer(sample.task, behaviour))
-        tape = self._tape(rows, self._shown_pixels(samples), left=True)
+        tape = self._tape(rows, shown_images(self, samples), left=True)
         tasks = [sample.task for sample in samples]
         columns = self._columns_of_batch(tasks, behaviour)
         guided = behaviour.guided and any(task in DRAWING_TASKS for task in tasks)
@@ -217,11 +224,11 @@ class UnifiedPolicy(nn.Module):
         Raises:
             ConfigError: a prompt and its target are longer than the context.
         """
-        codes = iter(self._target_codes(samples))
+        codes = iter(target_codes(self, samples))
         rows = [self._target_columns(sample, codes) for sample in samples]
         for sample, row in zip(samples, rows, strict=True):
             self._require_room(sample, len(row.ids), 0)
-        tape = self._tape(rows, self._shown_pixels(samples))
+        tape = self._tape(rows, shown_images(self, samples))
         if unconditional is not None and bool(unconditional.any()):
             tape = self._hide_text(tape, unconditional.to(self.device), samples)
         action_mask, extra = self.choose_targets(tape, generator)
@@ -240,11 +247,23 @@ class UnifiedPolicy(nn.Module):
         for sample, row in zip(samples, rows, strict=True):
             self._require_room(sample, len(row.ids), 0)
         places = [find_places(self, sample, row) for sample, row in zip(samples, rows, strict=True)]
-        hidden = hidden_states(self, self._tape(rows, self._shown_pixels(samples)), layer)
+        hidden = hidden_states(self, self._tape(rows, shown_images(self, samples)), layer)
         return tuple(
             TokenStates(*(states[place] for place in own))
             for states, own in zip(hidden, places, strict=True)
         )
+
+    def drawn_images(self, trajectory: Trajectory) -> tuple[DrawnImage, ...]:
+        """The one image of each text-to-image row, as the codes it was drawn with."""
+        return drawn_images(self, trajectory)
+
+    def own_pictures(
+        self, trajectory: Trajectory, completions: Sequence[Completion]
+    ) -> tuple[Image | DrawnImage, ...]:
+        """What a question about the policy's own drawings shows; see `Policy.own_pictures`."""
+        if self.capabilities.shared_image_tokens:
+            return self.drawn_images(trajectory)
+        return tuple(Image(completion.images[0]) for completion in completions)
 
     def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
         """Most tokens that an answer can take."""
@@ -271,7 +290,7 @@ class UnifiedPolicy(nn.Module):
 
     def read(self, tape: Tape, kept: KeptCache | None = None) -> Tensor:
         """(B, C, width): hidden states of a whole tape in one pass, which `kept` keeps."""
-        features = self.image_features(tape.pixels) if tape.pixels.shape[1] else None
+        features = self.image_features(tape.shown) if tape.shown.shape[1] else None
         embeds = self.embed(tape.ids, tape.kind, features)
         mask = self.visibility(tape.kind, tape.segment, 0)[:, None]
         return self.backbone(embeds, mask, tape.positions, kept)
@@ -280,12 +299,14 @@ class UnifiedPolicy(nn.Module):
         """(n, 3, H, W) -> (n, positions, D) codes, `CODEC_IMAGES` images at a time."""
         return torch.cat([self.encode_images(part) for part in pixels.split(CODEC_IMAGES)])
 
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """(B, M, 3, H, W) -> (B, M * positions, width)."""
-        batch, count = pixels.shape[:2]
-        return self.embed_pixels(pixels.flatten(0, 1)).reshape(
-            batch, count * self.shown_positions, -1
-        )
+    def image_features(self, shown: Tensor) -> Tensor:
+        """Pixels, codes or embeddings as in `Tape.shown` -> (B, M * positions, width)."""
+        batch, count = shown.shape[:2]
+        if shown.dim() == 5:
+            shown = self.embed_pixels(shown.flatten(0, 1))
+        elif not shown.is_floating_point():
+            shown = self.embed_codes(shown)
+        return shown.reshape(batch, count * self.shown_positions, -1)
 
     def embed(self, ids: Tensor, kind: Tensor, features: Tensor | None) -> Tensor:
         """(B, n, D) ids by their (B, n) kinds -> (B, n, width)."""
@@ -392,8 +413,8 @@ class UnifiedPolicy(nn.Module):
                 columns.text([self.end_of_image_id])
         return columns
 
-    def _tape(self, rows: list[Columns], pixels: Tensor, left: bool = False) -> Tape:
-        tape = stack(rows, pixels, left)
+    def _tape(self, rows: list[Columns], shown: Tensor, left: bool = False) -> Tape:
+        tape = stack(rows, shown, left)
         twin_ids, twin_kind = self.nullify(tape.ids, tape.kind)
         if self.template.unconditional is not None:  # then prompts brought their own
             answer = tape.segment >= 0
@@ -439,36 +460,13 @@ class UnifiedPolicy(nn.Module):
             f"is {limit}; shorten it or take it out of the data"
         )
 
-    def _target_codes(self, samples: Sequence[Sample]) -> list[list[list[int]]]:
-        images = [s for sample in samples for s in sample.target if isinstance(s, Image)]
-        if not images:
-            return []
-        return self.codes_of(self.pixels(images)).tolist()
-
     def _drawn(self, codes: Tensor) -> list[np.ndarray]:
         return to_uint8(self.decode_images(codes)) if len(codes) else []
 
-    def _shown_pixels(self, samples: Sequence[Sample]) -> Tensor:
-        shown = [[s for s in sample.prompt if isinstance(s, Image)] for sample in samples]
-        most, size = max(map(len, shown)), self.capabilities.image_size
-        pixels = torch.zeros(len(samples), most, 3, size, size)
-        for row, images in enumerate(shown):
-            for index, image in enumerate(images):
-                pixels[row, index] = self._pixels(image)
-        return pixels.to(self.device)
-
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """(n, 3, H, W) float32 in [-1, 1], on the policy's device."""
-        return torch.stack([self._pixels(image) for image in images]).to(self.device)
-
-    def _pixels(self, image: Image) -> Tensor:
         size = self.capabilities.image_size
-        if image.pixels.shape[:2] != (size, size):
-            raise ConfigError(
-                f"an image of {image.pixels.shape[1]}x{image.pixels.shape[0]} px meets a policy of "
-                f"{size}x{size} px; set the data's image_size to {size}"
-            )
-        return torch.from_numpy(image.pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+        return torch.stack([as_pixels(image, size) for image in images]).to(self.device)
 
     def _hide_text(self, tape: Tape, rows: Tensor, samples: Sequence[Sample]) -> Tape:
         """Makes the given rows their own unconditional twins, of which only images are learnt."""
@@ -500,9 +498,3 @@ class UnifiedPolicy(nn.Module):
         if found is None or (found == self.tokenizer.unk_token_id and token != unknown):
             raise ConfigError(f"the tokenizer does not know the template's token {token!r}")
         return found
-
-
-def to_uint8(pixels: Tensor) -> list[np.ndarray]:
-    """(n, 3, H, W) in [-1, 1] -> n arrays (H, W, 3); truncated, as the published code does."""
-    scaled = ((pixels.float() + 1) * 127.5).clamp(0, 255).to(torch.uint8)
-    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())

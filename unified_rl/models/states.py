@@ -60,7 +60,7 @@ def hidden_states(
     """
     blocks = policy.parameter_groups()["language_model"][0]
     if layer == "embeddings":
-        return policy.embed(tape.ids, tape.kind, policy.image_features(tape.pixels))
+        return policy.embed(tape.ids, tape.kind, policy.image_features(tape.shown))
     if layer == -1:
         return policy.read(tape)
     if not (isinstance(layer, int) and 1 <= layer <= len(blocks)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unified_rl.core.errors import CheckpointError
-from unified_rl.core.sample import VISUALISE, Image, Segment, Task, Text
+from unified_rl.core.sample import VISUALISE, DrawnImage, Image, Segment, Task, Text
 
 FILE = "template.json"
 START, PROMPT, IMAGES, TEXT = "{start}", "{prompt}", "{images}", "{text}"
@@ -27,7 +27,7 @@ class Start(NamedTuple):
 class Shown(NamedTuple):
     """An image that the policy is shown, with its borders."""
 
-    image: Image
+    image: Image | DrawnImage
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Template:
 
     def pieces(self, task: Task, prompt: Sequence[Segment]) -> list[Words | Start | Shown]:
         """A prompt in its layout; neighbouring words are one run."""
-        images = [segment for segment in prompt if isinstance(segment, Image)]
-        texts = [segment for segment in prompt if isinstance(segment, Text)]
+        images = [s for s in prompt if isinstance(s, Image | DrawnImage)]
+        texts = [s for s in prompt if isinstance(s, Text)]
         fills = {PROMPT: prompt, IMAGES: images, TEXT: texts, START: [Start()]}
         return list(_runs(self._flow(self.layouts.get(task.value, self.layout), fills)))
 
@@ -104,7 +104,7 @@ class Template:
             place, name = min(places)
             yield Words(layout[:place])
             for fill in fills[name]:
-                if isinstance(fill, Image):
+                if isinstance(fill, Image | DrawnImage):
                     yield Shown(fill)
                     yield Words(self.behind_shown_image)
                 else:
