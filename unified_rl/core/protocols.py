@@ -133,6 +133,41 @@ class Represents(Protocol):
         ...
 
 
+class SoftImages(NamedTuple):
+    """Drawn images as their policy sees them.
+
+    Attributes:
+        features: (B, P, width), what stands at the P positions of a shown image; differentiable.
+        codes: (B, N, D) int64, the codes that they stand for.
+    """
+
+    features: Tensor
+    codes: Tensor
+
+
+@runtime_checkable
+class DrawsSoftly(Protocol):
+    """What a policy may offer besides: a way for gradients through the images that it draws."""
+
+    def soft_images(
+        self, drawn: Trajectory, temperature: float, redraw: bool, seeds: Tensor
+    ) -> SoftImages:
+        """The one image of each row, straight through: hard in value, soft in gradient.
+
+        The drawn tokens are read again as in training (teacher forcing, or a random mask over
+        them), and the logits found there are relaxed by Gumbel-softmax.
+
+        Source: UniRL 3.3 and A.2.
+
+        Args:
+            drawn: text-to-image rows.
+            temperature: of the softmax, above 0.
+            redraw: whether codes are drawn anew from these logits; else they stay as drawn.
+            seeds: (B,) int64, on the CPU; a row's randomness depends on its seed alone.
+        """
+        ...
+
+
 @runtime_checkable
 class Reward(Protocol):
     """Scores a rollout; higher is better. One file, one class, one YAML."""

@@ -12,7 +12,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError
-from unified_rl.core.protocols import Capabilities, TokenStates
+from unified_rl.core.protocols import Capabilities, SoftImages, TokenStates
 from unified_rl.core.sample import Completion, DrawnImage, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.cache import KeptCache, PrefixCache
@@ -27,6 +27,7 @@ from unified_rl.models.pictures import (
     target_codes,
     to_uint8,
 )
+from unified_rl.models.soft_images import soft_images
 from unified_rl.models.states import find_places, hidden_states
 from unified_rl.models.targets import check_target
 from unified_rl.models.template import Shown, Start, Template, Words
@@ -130,6 +131,37 @@ class UnifiedPolicy(nn.Module):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes weights, configuration and tokenizer into an existing folder."""
+
+    @abstractmethod
+    def relaxed_states(
+        self, drawn: Trajectory, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads the one image of each row again, as in training.
+
+        Args:
+            drawn: text-to-image rows.
+            generators: one a row, for families that draw masks.
+
+        Returns:
+            states (B, N, width) that predict each position, its codes (B, N, D), and (B, N) bool,
+            which positions were to be predicted.
+        """
+
+    @abstractmethod
+    def image_logits(self, states: Tensor, codes: Tensor) -> Tensor:
+        """(R, D, K) logits of given codes (R, D), each given those of the depths before it."""
+
+    @abstractmethod
+    def redraw_codes(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        """(R, width) -> (R, D) codes from the plain distribution."""
+
+    @abstractmethod
+    def code_table(self, depth: int) -> Tensor:
+        """(K, E): what stands for each code of a depth before `embed_code_vectors`."""
+
+    @abstractmethod
+    def embed_code_vectors(self, vectors: Tensor) -> Tensor:
+        """(B, N, D, E) rows of the code tables -> (B, P, width), as a shown image."""
 
     def export(self, original: Path, destination: Path) -> tuple[str, ...]:
         """Writes the weights as the authors of the family lay them out.
@@ -264,6 +296,12 @@ class UnifiedPolicy(nn.Module):
         if self.capabilities.shared_image_tokens:
             return self.drawn_images(trajectory)
         return tuple(Image(completion.images[0]) for completion in completions)
+
+    def soft_images(
+        self, drawn: Trajectory, temperature: float, redraw: bool, seeds: Tensor
+    ) -> SoftImages:
+        """The one image of each row with a gradient to its logits; see `DrawsSoftly`."""
+        return soft_images(self, drawn, temperature, redraw, seeds)
 
     def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
         """Most tokens that an answer can take."""

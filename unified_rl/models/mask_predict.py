@@ -2,7 +2,7 @@
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,8 @@ from unified_rl.decoding.sampling import draw
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind, Tape, causal_visibility, image_visibility
 from unified_rl.models.base import UnifiedPolicy
+from unified_rl.models.pictures import drawn_codes
+from unified_rl.models.soft_images import PLAIN
 
 REPLAYED_COLUMNS = 16384
 """Columns of images that one pass of a replay takes at most."""
@@ -163,6 +165,31 @@ class MaskPredictPolicy(UnifiedPolicy):
         twin = states[1] if behaviour.replays_guided else None
         return _of(self.code_log_probs(states[0], twin, behaviour, support), codes)
 
+    # -- drawing softly ----------------------------------------------------------------------------
+
+    def relaxed_states(
+        self, drawn: Trajectory, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A random share of each image is masked, and predicted at once. See `UnifiedPolicy`."""
+        tape = Tape(*(drawn.tape[name] for name in Tape._fields))
+        codes, is_code = drawn_codes(self, drawn), tape.kind == Kind.CODE
+        masked = torch.cat([self._masks(1, generator) for generator in generators])  # (B, N)
+        ids = tape.ids.clone()
+        ids[is_code] = torch.where(masked[..., None], self.mask_code, codes).flatten(0, 1)
+        hidden = self.read(tape._replace(ids=ids))
+        return hidden[is_code].unflatten(0, codes.shape[:2]), codes, masked
+
+    def redraw_codes(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        """(R, width) -> (R, 1); see `UnifiedPolicy`."""
+        return draw(self.code_log_probs(states, None, PLAIN), generator)[0][:, None]
+
+    def _masks(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, N) bool: what training masks of so many images, on the generator's device."""
+        device = generator.device
+        noise = torch.rand(count, generator=generator, device=device)
+        scores = torch.rand(count, self.image_positions, generator=generator, device=device)
+        return training_mask("cosine", noise, scores)
+
     # -- scoring -----------------------------------------------------------------------------------
 
     def choose_targets(
@@ -170,12 +197,9 @@ class MaskPredictPolicy(UnifiedPolicy):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Masks a random share of each image; what is masked is to be predicted, in one step."""
         is_code = tape.kind == Kind.CODE
-        count = int(is_code.sum()) // self.image_positions
-        device = generator.device
-        noise = torch.rand(count, generator=generator, device=device)
-        scores = torch.rand(count, self.image_positions, generator=generator, device=device)
+        masks = self._masks(int(is_code.sum()) // self.image_positions, generator)
         masked = torch.zeros_like(is_code)
-        masked[is_code] = training_mask("cosine", noise, scores).flatten().to(masked.device)
+        masked[is_code] = masks.flatten().to(masked.device)
         action_mask = tape.action_mask & (~is_code | masked)[..., None]
         return action_mask, {"reveal": torch.where(masked, 0, GIVEN)}
 

@@ -1,6 +1,7 @@
 """Families that draw an image position by position: flat next-token and residual-depth ones."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind, Tape
 from unified_rl.models.base import UnifiedPolicy
+from unified_rl.models.pictures import drawn_codes
+from unified_rl.models.soft_images import PLAIN
 
 
 class NextPositionPolicy(UnifiedPolicy):
@@ -75,6 +78,20 @@ class NextPositionPolicy(UnifiedPolicy):
         hidden = self.read(tape)
         text = self._text_logprobs(trajectory, tape, hidden)
         return text + self._image_logprobs(trajectory, tape, hidden)
+
+    def relaxed_states(
+        self, drawn: Trajectory, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Teacher forcing; every position is predicted. See `UnifiedPolicy`."""
+        tape = Tape(*(drawn.tape[name] for name in Tape._fields))
+        codes = drawn_codes(self, drawn)
+        rows, columns = (tape.kind == Kind.CODE).nonzero(as_tuple=True)
+        states = self.read(tape)[rows, columns - 1].unflatten(0, codes.shape[:2])
+        return states, codes, torch.ones_like(codes[..., 0], dtype=torch.bool)
+
+    def redraw_codes(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        """(R, width) -> (R, D); see `UnifiedPolicy`."""
+        return self.draw_codes(states, None, PLAIN, generator)[0]
 
     def _image_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
         result = torch.zeros_like(trajectory.logprobs)

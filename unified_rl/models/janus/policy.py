@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Cache, JanusForConditionalGeneration, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import Behaviour
@@ -177,6 +178,25 @@ class JanusPolicy(NextPositionPolicy):
             twin = self.janus.model.generation_head(unconditional)
             logits = guide(logits, twin, behaviour.guidance_scale)
         return log_distribution(logits, behaviour.image, support=support)
+
+    def image_logits(self, states: Tensor, codes: Tensor) -> Tensor:
+        """(R, 1, K); see `UnifiedPolicy`."""
+        return self.janus.model.generation_head(states)[:, None]
+
+    def code_table(self, depth: int) -> Tensor:
+        """(K, channels): the codebook of unit rows, which is the codec's and frozen."""
+        return functional.normalize(self.codec.quantize.embedding.weight, dim=-1)
+
+    def embed_code_vectors(self, vectors: Tensor) -> Tensor:
+        """(B, N, 1, channels) -> (B, P, width): decoded to pixels, and seen through SigLIP.
+
+        All of it can be differentiated, though UniRL (3.5) finds that this guides no drawing.
+        """
+        grid = [int(vectors.shape[1] ** 0.5)] * 2
+        latents = vectors[..., 0, :].unflatten(1, grid).permute(0, 3, 1, 2)
+        latents = latents.to(self.codec.post_quant_conv.weight.dtype)
+        pixels = self.codec.decoder(self.codec.post_quant_conv(latents))
+        return self.embed_pixels(pixels.clamp(-1, 1))
 
     def codec_objective(self) -> CodecObjective:
         """What trains the codec; published models bring theirs along."""

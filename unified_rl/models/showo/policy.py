@@ -182,13 +182,29 @@ class ShowoPolicy(MaskPredictPolicy):
         support: Tensor | None = None,
     ) -> Tensor:
         """(..., K); see `MaskPredictPolicy`. Unconstrained, words compete with codes."""
-        codes = slice(self.code_offset, self.code_offset + self.mask_code)
+        codes = self._code_rows
         rows = codes if behaviour.constrained else slice(None)
         logits = self._logits(hidden, rows)
         if twin is not None:
             logits = guide(logits, self._logits(twin, rows), behaviour.guidance_scale)
         log_probs = log_distribution(logits, behaviour.image, support=support)
         return log_probs if behaviour.constrained else log_probs[..., codes]
+
+    def image_logits(self, states: Tensor, codes: Tensor) -> Tensor:
+        """(R, 1, K); see `UnifiedPolicy`."""
+        return self._logits(states, self._code_rows)[:, None]
+
+    def code_table(self, depth: int) -> Tensor:
+        """(K, width): rows of the embeddings that words and codes share."""
+        return self.showo.get_input_embeddings().weight[self._code_rows]
+
+    def embed_code_vectors(self, vectors: Tensor) -> Tensor:
+        """(B, N, 1, width) -> (B, N, width)."""
+        return vectors[..., 0, :]
+
+    @property
+    def _code_rows(self) -> slice:
+        return slice(self.code_offset, self.code_offset + self.mask_code)
 
     def _logits(self, hidden: Tensor, rows: slice) -> Tensor:
         head = self.showo.language_model.lm_head
@@ -202,7 +218,7 @@ class ShowoPolicy(MaskPredictPolicy):
     def adopt_codec(self) -> None:
         """Starts the embeddings of codes from their bits, so that like codes start alike."""
         table = self.showo.get_input_embeddings().weight
-        codes = slice(self.code_offset, self.code_offset + self.mask_code)
+        codes = self._code_rows
         bits = self.codec.quantize.embedding.to(table)
         random = torch.randn(bits.shape[1], table.shape[1], generator=torch.Generator()).to(table)
         spread = table[codes].std()

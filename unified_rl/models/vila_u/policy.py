@@ -13,6 +13,7 @@ from unified_rl.core.protocols import Capabilities
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.sampling import draw, guide, log_distribution
 from unified_rl.models.next_position import NextPositionPolicy
+from unified_rl.models.soft_images import PLAIN
 from unified_rl.models.template import Template
 from unified_rl.models.vila_u.codec_training import RqObjective
 from unified_rl.models.vila_u.model import VilaUModel
@@ -193,6 +194,18 @@ class VilaUPolicy(NextPositionPolicy):
             return logits
         twin = self.vila_u.depth_transformer(unconditional, vectors)
         return guide(logits, twin, behaviour.guidance_scale)
+
+    def image_logits(self, states: Tensor, codes: Tensor) -> Tensor:
+        """(R, D, K), all depths in one pass; see `UnifiedPolicy`."""
+        return self.code_logits(states, None, codes[:, :-1], PLAIN)
+
+    def code_table(self, depth: int) -> Tensor:
+        """(K, channels): the codebook of a depth, which is the codec's and frozen."""
+        return self.codec.quantizer.codebook(depth).weight[: self.capabilities.codebook_size]
+
+    def embed_code_vectors(self, vectors: Tensor) -> Tensor:
+        """(B, N, D, channels) -> (B, N, width)."""
+        return self.vila_u.projector(vectors.sum(-2))
 
     def codec_objective(self) -> RqObjective:
         """What trains the codec; published models bring theirs along."""
