@@ -1,0 +1,1 @@
+"""Prompts to draw with a question and its answer, in six categories, over any world of objects."""
