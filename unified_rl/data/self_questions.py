@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from unified_rl.core.errors import ConfigError, DataError
-from unified_rl.core.sample import Sample, Segment, Task, Text
+from unified_rl.core.sample import DrawnImage, Image, Sample, Task, Text
 from unified_rl.data.microworld import drawing_sample
 from unified_rl.microworld.language import plural
 from unified_rl.microworld.prompts import COUNTS, OPENERS, Prompt, prompts
@@ -47,12 +47,12 @@ MICRO_WORLD = World(
 """The micro-world, whose prompts and gold answers these are word by word."""
 
 
-def ask_about(sample: Sample, picture: Segment, gold: bool = True) -> Sample:
+def ask_about(sample: Sample, picture: Image | DrawnImage, gold: bool = True) -> Sample:
     """The question of a self-question sample about a picture drawn for it.
 
     Args:
         sample: a prompt to draw with the facts "question" and "answer".
-        picture: that was drawn.
+        picture: that was drawn, in pixels or as the codes that it was drawn with.
         gold: whether the question has its gold answer as target.
 
     Raises:
@@ -102,7 +102,7 @@ class SelfQuestionSource:
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
         wording: str = "table",
-        held_out: Sequence[str] = (),
+        held_out: Sequence[str] | None = None,
         exclude: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -143,13 +143,15 @@ class MicroSelfQuestionSource:
         split: str,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
-        held_out: Sequence[str] = (),
+        held_out: Sequence[str] | None = None,
     ) -> None:
         if split not in SPLITS:
             raise ConfigError(f"split={split!r} is none of {', '.join(SPLITS)}")
         self._choice = _CategoryChoice(categories, weights)
         self._split = _Split(split)
-        self._builder = PromptBuilder(MICRO_WORLD, held_out=held_out, excludes=self._split.lacks)
+        self._builder = PromptBuilder(
+            MICRO_WORLD, held_out=held_out or (), excludes=self._split.lacks
+        )
         self._choice.check(self._builder)
 
     def draw(self, rng: np.random.Generator) -> Sample:
@@ -161,7 +163,7 @@ class MicroSelfQuestionSource:
 
 def everyday_builder(
     wording: str = "table",
-    held_out: Sequence[str] = (),
+    held_out: Sequence[str] | None = None,
     exclude: str | None = None,
     seed: int = 0,
 ) -> PromptBuilder:
@@ -175,7 +177,7 @@ def everyday_builder(
     digests = geneval_digests()
     if exclude is not None:
         digests |= benchmark_digests(exclude, world)[0]
-    return PromptBuilder(world, seed, held_out, Exclusion(world, digests))
+    return PromptBuilder(world, seed, held_out or (), Exclusion(world, digests))
 
 
 class _Split:
@@ -195,6 +197,8 @@ class _CategoryChoice:
 
     def __init__(self, categories: Sequence[str] | None, weights: Sequence[float] | None) -> None:
         self._names = tuple(map(category_named, CATEGORIES if categories is None else categories))
+        if not self._names:
+            raise ConfigError(f"categories=[] must name some of {', '.join(CATEGORIES)}")
         weights = [1.0] * len(self._names) if weights is None else list(weights)
         fits = len(weights) == len(self._names) and all(0 <= w < np.inf for w in weights)
         if not fits or not sum(weights) > 0:

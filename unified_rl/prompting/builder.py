@@ -99,7 +99,7 @@ class PromptBuilder:
         if not any(True for _ in self._ranks(category)):
             what = f"its {self._sizes[category]} prompts are all excluded"
             if not self._sizes[category]:
-                what = f"{len(self._things)} objects are too few"
+                what = "too few objects are left"
             raise ConfigError(
                 f"nothing remains of category {category!r}: {what}; hold out or exclude less, or "
                 "leave the category out"
