@@ -17,11 +17,15 @@ from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.data.microworld import DrawingSource, QuestionSource, StorySource
 from unified_rl.data.mixture import SampleDataModule
 from unified_rl.data.reasoning import ReasonedSource
+from unified_rl.data.self_questions import MicroSelfQuestionSource
 from unified_rl.objectives.grpo import GrpoObjective, GrpoTerms
+from unified_rl.objectives.straight_through import Relaxation
+from unified_rl.objectives.weighted_likelihood import WeightedLikelihood
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
 from unified_rl.stages.pair_grpo import PairGRPO
+from unified_rl.stages.self_improvement import SelfImprovement
 from unified_rl.stages.unified_grpo import UnifiedGRPO
 from unified_rl.stages.warmup_sft import WarmupSFT
 
@@ -118,6 +122,26 @@ def pair_grpo(
     )
 
 
+def self_improvement(
+    family: str, answers: str = "sampled", reward: object = None, **settings: object
+) -> SelfImprovement:
+    """A stage of self-improvement over a toy: end to end where the family can."""
+    path = "separate" if family.endswith("janus") else "end_to_end"
+    settings = {"group_size": 2, "behaviour": SHORT, "path": path, **settings}
+    relaxation = settings.pop("relaxation", Relaxation())
+    objective = settings.pop("objective", None) or WeightedLikelihood(answers, beta=0.0)
+    return SelfImprovement(
+        _policy(family, settings),
+        _optimisation(),
+        iterations=2,
+        seed=0,
+        reward=HybridReward({"brightness": reward or Brightness()}),
+        objective=objective,
+        relaxation=relaxation,
+        **settings,
+    )
+
+
 def run(
     stage: Stage, batches: int = 2, batch_size: int = 4, callbacks: Iterable[object] = ()
 ) -> lightning.Trainer:
@@ -131,6 +155,8 @@ def run(
     ratios = {"story": 2, "drawing": 2, "question": 1}
     if isinstance(stage, PairGRPO):
         sources, ratios = {"pair": ReasonedSource("train")}, {"pair": 1}
+    if isinstance(stage, SelfImprovement):
+        sources, ratios = {"self": MicroSelfQuestionSource("train")}, {"self": 1}
     return run_on(stage, SampleDataModule(sources, ratios, batch_size, seed=1), batches, callbacks)
 
 

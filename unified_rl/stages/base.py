@@ -1,5 +1,6 @@
 """What all stages share: building the policy, one optimiser step, seeded randomness, logging."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Pair
+from unified_rl.core.trajectory import Trajectory
 from unified_rl.models.adapter import frozen_base
 from unified_rl.stages.optimisation import Optimisation
 
@@ -33,6 +35,8 @@ class Stage(lightning.LightningModule):
     """Whether it learns from pairs of a drawing and a question, not from single samples."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
+    reference_device: str | None = None
+    """Where the frozen start of the policy lives; None keeps it beside the policy."""
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Stage(lightning.LightningModule):
         self.optimisation, self.iterations, self.seed = optimisation, iterations, seed
         self.iteration = 0
         self._skipped = 0
+        self._start: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
 
     # -- Lightning's hooks ---------------------------------------------------------------------
 
@@ -67,6 +72,8 @@ class Stage(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuses data whose pictures do not fit the policy, before the first step."""
+        for copied in self._start:
+            copied.to(self.reference_device or self.device)
         size = self.policy.capabilities.image_size
         for name, source in getattr(self.trainer.datamodule, "sources", {}).items():
             if source.image_size not in (None, size):
@@ -125,6 +132,21 @@ class Stage(lightning.LightningModule):
         entropy = [self.seed, self.iteration, self.global_rank, purpose]
         state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device=self.device).manual_seed(state)
+
+    def start(self) -> Policy:
+        """The frozen copy of the policy as this stage found it, made when first asked for.
+
+        A stage that compares with it asks in `configure_model`, before a resumed run loads weights.
+        """
+        if not self._start:
+            self._start = (copy.deepcopy(self.policy).eval().requires_grad_(False),)
+        return self._start[0]
+
+    def start_logprobs(self, trajectory: Trajectory) -> Tensor:
+        """(B, L, D) of a trajectory under the frozen start."""
+        device = self.reference_device or self.device
+        with torch.no_grad():
+            return self.start().logprobs(trajectory.to(device)).to(self.device)
 
     def descend(self, losses: Iterable[Tensor]) -> float:
         """One optimiser step down a loss that comes in parts which add up.

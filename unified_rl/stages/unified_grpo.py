@@ -1,6 +1,5 @@
 """GRPO over whole multimodal trajectories: sample, score, compare within the group, improve."""
 
-import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Sample
-from unified_rl.core.trajectory import Modality, Rollout, Trajectory, join, repeat_for_groups
+from unified_rl.core.trajectory import Modality, Rollout, Trajectory, repeat_for_groups
 from unified_rl.objectives.advantages import (
     group_advantages,
     process_advantages,
@@ -24,6 +23,7 @@ from unified_rl.objectives.selection import most_spread
 from unified_rl.rewards.hybrid import HybridReward, HybridScores
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
+from unified_rl.stages.rollouts import roll_out
 
 Level = Literal["outcome", "process", "both"]
 
@@ -116,7 +116,6 @@ class UnifiedGRPO(Stage):
         self.updates_per_rollout, self.minibatch_count = updates_per_rollout, minibatch_count
         self.micro_batch_size, self.rollout_batch_size = micro_batch_size, rollout_batch_size
         self.reference_device = reference_device
-        self._start: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
         self.latest: tuple[Rollout, HybridScores] | None = None
 
     def configure_model(self) -> None:
@@ -125,12 +124,6 @@ class UnifiedGRPO(Stage):
         if self.objective.beta > 0:
             self.start()
         self.reward.bind(self.policy, self.start)
-
-    def start(self) -> Policy:
-        """The frozen copy of the policy as this stage found it, made when first asked for."""
-        if not self._start:
-            self._start = (copy.deepcopy(self.policy).eval().requires_grad_(False),)
-        return self._start[0]
 
     def on_fit_start(self) -> None:
         """Tests the rewards and refuses sizes that do not fit, before the first step."""
@@ -143,8 +136,6 @@ class UnifiedGRPO(Stage):
                 f"{rows} completions that an iteration learns from; "
                 "lower it, or raise data.batch_size, stage.group_size or stage.trained_per_group"
             )
-        for copied in self._start:
-            copied.to(self.reference_device or self.device)
         self.reward.self_test()
 
     def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
@@ -168,13 +159,9 @@ class UnifiedGRPO(Stage):
         """G completions of each prompt; see `Stage.generator` for `purpose`."""
         samples = repeat_for_groups(prompts, self.group_size)
         generator = self.generator(purpose)
-        size = self.rollout_batch_size or len(samples)
-        drawn = [
-            self.policy.sample(samples[start : start + size], self.behaviour, generator)
-            for start in range(0, len(samples), size)
-        ]
-        completions = tuple(completion for _, part in drawn for completion in part)
-        trajectory = join([part for part, _ in drawn])
+        trajectory, completions = roll_out(
+            self.policy, samples, self.behaviour, generator, self.rollout_batch_size
+        )
         return Rollout(samples, completions, trajectory, self.group_size)
 
     def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
@@ -231,11 +218,7 @@ class UnifiedGRPO(Stage):
 
     def reference_logprobs(self, trajectory: Trajectory) -> Tensor | None:
         """(B, L, D) under the frozen start of this stage; None where no KL is asked for."""
-        if not self.objective.beta:
-            return None
-        device = self.reference_device or self.device
-        with torch.no_grad():
-            return self.start().logprobs(trajectory.to(device)).to(self.device)
+        return self.start_logprobs(trajectory) if self.objective.beta else None
 
     def describe(self, rollout: Rollout, scores: HybridScores) -> dict[str, float]:
         """What to log of a rollout."""
