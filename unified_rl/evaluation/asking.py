@@ -35,7 +35,7 @@ def ask_policy(
         progress: called with the number of samples done and in all.
     """
     total, done = sum(len(samples) for samples, _ in parts), 0
-    device = _device_of(policy)
+    device = device_of(policy)
     answers: list[list[Completion]] = []
     with evaluation_mode(policy):
         for part, (samples, behaviour) in enumerate(parts):
@@ -78,7 +78,7 @@ def cycled(items: Sequence[Item], count: int, seed: int, part: int) -> list[Item
     return chosen[:count]
 
 
-def _device_of(policy: Policy) -> torch.device:
+def device_of(policy: Policy) -> torch.device:
     """Where the policy samples."""
     weights = policy.parameters() if isinstance(policy, torch.nn.Module) else iter(())
     return next((weight.device for weight in weights), torch.device("cpu"))

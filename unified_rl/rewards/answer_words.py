@@ -13,8 +13,10 @@ TEXT_LIMIT = 1000
 """Characters that are read of an answer."""
 
 COLORS = frozenset(
-    "red orange yellow green blue purple pink brown black white gray "
-    "gold silver beige cyan magenta turquoise teal violet".split()
+    (
+        *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"),
+        *("gray", "gold", "silver", "beige", "cyan", "magenta", "turquoise", "teal", "violet"),
+    )
 )
 """GenEval's ten, and others that a picture may have."""
 
@@ -25,7 +27,10 @@ _NEGATIONS = frozenset(("not", "no", "never", "neither", "nor", "without"))
 _STOPS = frozenset((".", ";", "!", "?", "\n", "there", "but"))
 _PAUSES = frozenset((",", "(", ")"))
 _ADJECTIVES = frozenset(
-    "colored coloured bright dark light small little large big round wooden shiny single".split()
+    (
+        *("colored", "coloured", "bright", "dark", "light", "small", "little", "large", "big"),
+        *("round", "wooden", "shiny", "single"),
+    )
 )
 _BEFORE = ((), ("on",), ("to",), ("at",), ("in",))
 _MIDDLE = ((), ("side",), ("hand", "side"))

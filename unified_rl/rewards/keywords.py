@@ -131,14 +131,8 @@ class KeywordReward(CompletionReward):
         for first, kind, second in told.relations:
             if first == second:
                 return False
-            if first == subject and second in (None, other):
-                kinds.add(kind)
-            elif second == subject and first in (None, other):
-                kinds.add(inverse(kind))
-            elif first == other and second is None:
-                kinds.add(inverse(kind))
-            elif second == other and first is None:
-                kinds.add(kind)
+            if {first, second} <= {subject, other, None}:
+                kinds.add(kind if subject == first or other == second else inverse(kind))
         if kinds == {asked.relation}:
             return True
         return not self.bound and {kind for _, kind, _ in told.relations} == {asked.relation}
