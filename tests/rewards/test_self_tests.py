@@ -10,6 +10,7 @@ from unified_rl.rewards import (
     alignment,
     coherence,
     format,
+    keywords,
     reasoning_format,
     sight,
     textual,
@@ -17,6 +18,7 @@ from unified_rl.rewards import (
 )
 from unified_rl.rewards.base import StepwiseScore
 from unified_rl.rewards.hybrid import HybridReward
+from unified_rl.rewards.statements import Statement
 
 REWARDS = (
     format.FormatReward,
@@ -26,6 +28,7 @@ REWARDS = (
     coherence.CoherenceReward,
     accuracy.AccuracyReward,
     reasoning_format.ReasoningFormatReward,
+    keywords.KeywordReward,
 )
 BLIND = (
     (format.FormatReward, format, "is_well_formed", lambda completion: True),
@@ -41,6 +44,7 @@ BLIND = (
     (accuracy.AccuracyReward, accuracy, "chosen_option", lambda answer, options: "B"),
     (accuracy.AccuracyReward, accuracy, "split_reasoning", lambda text: None),
     (reasoning_format.ReasoningFormatReward, reasoning_format, "is_reasoned", lambda answer: True),
+    (keywords.KeywordReward, keywords, "read_answer", lambda *told, **how: Statement()),
 )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import DataError
 from unified_rl.core.sample import Image, Pair, Sample
+from unified_rl.data.self_questions import ask_about
 from unified_rl.evaluation.picture_verifier import PictureVerifier
-from unified_rl.evaluation.self_questions import ask_about
 from unified_rl.evaluation.turns import Tell, Turns
 from unified_rl.microworld.facts import compose
 from unified_rl.microworld.render import render

@@ -11,6 +11,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError, nearest
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Image, Pair, Sample
+from unified_rl.data.self_questions import ask_about
 from unified_rl.evaluation.answer_judge import Judge, RuleJudge
 from unified_rl.evaluation.asking import Progress, by_category, cycled, device_of
 from unified_rl.evaluation.estimates import Estimate, estimate
@@ -18,8 +19,8 @@ from unified_rl.evaluation.foreign_pictures import drawn_pictures, rendered_pict
 from unified_rl.evaluation.imbalance import conditional_accuracies, described
 from unified_rl.evaluation.picture_verifier import MicroWorldVerifier, PictureVerifier
 from unified_rl.evaluation.record import Evaluation, GalleryEntry
-from unified_rl.evaluation.self_questions import ask_about, self_question
-from unified_rl.evaluation.turns import Drawing, Turns
+from unified_rl.evaluation.self_questions import self_question
+from unified_rl.evaluation.turns import Counting, Drawing, Turns
 from unified_rl.microworld.prompts import CATEGORIES, prompts
 from unified_rl.microworld.scene import SHAPES
 from unified_rl.microworld.splits import check_split
@@ -168,7 +169,7 @@ class ImbalanceSuite:
             generator_seed = self.settings["seed"]
         own_count = len(self._drawings)
         foreign_count = len(CATEGORIES) * self.settings["foreign_per_category"]
-        tell = _Counting(2 * own_count + 3 * foreign_count, progress)
+        tell = Counting(2 * own_count + 3 * foreign_count, progress)
         foreign = self._foreign_pictures(policy, tell)
         questions = [pair.question for pair in foreign]
         turns = Turns(policy, self.settings["batch_size"], generator_seed, tell)
@@ -211,7 +212,7 @@ class ImbalanceSuite:
             ),
         )
 
-    def _foreign_pictures(self, policy: Policy, tell: "_Counting") -> list[Pair]:
+    def _foreign_pictures(self, policy: Policy, tell: Counting) -> list[Pair]:
         """Made once; the other model is let go of then."""
         count, seed = self.settings["foreign_per_category"], self.settings["seed"]
         if self._foreign is None and self._other is None:
@@ -290,21 +291,6 @@ class ImbalanceSuite:
                 well_formed=True,
                 shown=(own[row].pixels,) if own else shown,
             )
-
-
-class _Counting:
-    """Tells a progress bar how many samples are done, those that need not be asked among them."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total, self._progress, self._done = total, progress, 0
-
-    def __call__(self, count: int) -> None:
-        self.reach(self._done + count)
-
-    def reach(self, done: int) -> None:
-        self._done = done
-        if self._progress is not None:
-            self._progress(done, self._total)
 
 
 def _scattered(flags: Sequence[bool], values: Sequence[bool]) -> list[bool]:

@@ -75,17 +75,20 @@ class LanguageModelJudge:
             )
         own = self._model.generation_config.eos_token_id
         ends = self._tokenizer.eos_token_id if own is None else own
-        first_end = ends[0] if isinstance(ends, list) else ends
+        ends = list(ends) if isinstance(ends, list | tuple) else [ends]
         settings = GenerationConfig(
             max_new_tokens=_REPLY_TOKENS,
             do_sample=False,
             eos_token_id=ends,
-            pad_token_id=first_end,
+            pad_token_id=ends[0],
         )
         output = self._model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=settings
         )
-        return self._tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        reply = output[0, ids.shape[1] :].tolist()
+        if reply[-1] in ends:
+            reply.pop()
+        return self._tokenizer.decode(reply)  # special tokens and all: they are no clear word
 
     def _encoded(self, text: str) -> torch.Tensor:
         """(1, length) ids on the model's device."""

@@ -10,7 +10,7 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import DrawnImage, Image, Sample
 from unified_rl.decoding.modes import evaluation_mode
-from unified_rl.evaluation.asking import device_of
+from unified_rl.evaluation.asking import Progress, device_of
 
 Tell = Callable[[int], None]
 
@@ -72,3 +72,25 @@ class Turns:
     def _generator(self, part: int) -> torch.Generator:
         (state,) = np.random.SeedSequence([self._seed, part]).generate_state(1)
         return torch.Generator(device_of(self._policy)).manual_seed(int(state))
+
+
+class Counting:
+    """Tells a progress bar how many samples are done, those that need not be asked among them.
+
+    Args:
+        total: samples in all.
+        progress: called with the number done and in all.
+    """
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def __call__(self, count: int) -> None:
+        """So many more are done."""
+        self.reach(self._done + count)
+
+    def reach(self, done: int) -> None:
+        """So many are done in all."""
+        self._done = done
+        if self._progress is not None:
+            self._progress(done, self._total)
