@@ -1,22 +1,26 @@
 """The imbalance suite on policies whose results are known."""
 
-import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from tests.toys import ASSETS
 from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Completion, DrawnImage, Image, Task, Text
 from unified_rl.evaluation.imbalance_suite import ImbalanceSuite
-from unified_rl.microworld.facts import compose
+from unified_rl.microworld.facts import compose as composed
 from unified_rl.microworld.prompts import CATEGORIES
 from unified_rl.microworld.render import render
 from unified_rl.models.vila_u.load import vila_u
 from unified_rl.rewards.sample_facts import drawing_of
+from unified_rl.runtime.cli import register_resolvers
 
+CONF = Path(__file__).parents[2] / "conf"
 SMALL = {"prompts_per_category": 3, "images_per_prompt": 2, "foreign_per_category": 4}
 BLANK = np.full((24, 24, 3), 255, np.uint8)
 CHAINS = ("t2i_to_mmu", "mmu_to_t2i")
@@ -40,7 +44,7 @@ class Model(torch.nn.Module):
         if sample.task is Task.TEXT_TO_IMAGE:
             rng = np.random.default_rng(0)
             right = self.draws(sample)
-            return Image(render(compose(drawing_of(sample), rng)) if right else BLANK)
+            return Image(render(composed(drawing_of(sample), rng)) if right else BLANK)
         return Text(sample.facts["answer"] if self.answers(sample) else "a star")
 
     def own_pictures(self, trajectory, completions):
@@ -188,20 +192,31 @@ def test_the_same_settings_ask_the_same():
 
 
 def test_a_shipped_model_sees_its_own_drawings():
-    """Answers about its own codes and about its pixels encoded again need not be the same."""
     suite = ImbalanceSuite(
-        prompts_per_category=4,
+        prompts_per_category=2,
         images_per_prompt=1,
-        foreign_per_category=2,
-        other=functools.partial(vila_u, str(ASSETS / "micro_vila_u")),
+        foreign_per_category=1,
         behaviour_answer=Behaviour(text=Sampling(temperature=0.0), max_text_tokens=20),
     )
-    policy = vila_u(str(ASSETS / "micro_vila_u")).eval()
-    first, second = (suite.run(policy).values() for _ in range(2))
-    assert first == second
-    assert 0.4 < first["generation_accuracy"] <= 1
-    assert first["t2i_to_mmu"] > 0.7
-    assert suite.settings["other"] == "vila_u"
+    values = suite.run(vila_u(str(ASSETS / "micro_vila_u")).eval()).values()
+    assert values["generation_accuracy"] > 0.3  # .75 over many
+    assert values["t2i_to_mmu"] > 0.6  # .96
+    assert values["understanding_accuracy"] > 0.5  # .95
+
+
+@pytest.mark.parametrize("name", ["micro_unirl", "micro_unirl_showo"])
+def test_the_other_model_is_one_setting_away(name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = [f"suite={name}", "model@suite.other=micro_vila_u"]
+        suite = instantiate(compose("evaluate", overrides).suite, _convert_="all")
+        assert suite.settings["other"].startswith("vila_u of ")
+        plain = instantiate(compose("evaluate", [f"suite={name}"]).suite, _convert_="all")
+        assert plain.settings["other"].startswith("janus of ")
+        nothing = compose("evaluate", [f"suite={name}", "suite.other=null"]).suite
+        assert instantiate(nothing, _convert_="all").settings["other"] == "rendered"
+    guided = suite.settings["behaviour_image"]["guidance_scale"]
+    assert guided == (2 if name == "micro_unirl_showo" else 1)
 
 
 @pytest.mark.parametrize(

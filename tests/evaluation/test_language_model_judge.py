@@ -103,7 +103,7 @@ def test_a_model_that_is_too_short_is_refused(tmp_path):
 def test_folders_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"judge\.checkpoint=.* is not a folder"):
         LanguageModelJudge(str(tmp_path / "missing"))
-    folder = chat_folder(tmp_path / "chat")
+    folder = chat_folder(tmp_path / "chat", "yes")
     config = json.loads((folder / "config.json").read_text())
     marker = tmp_path / "run"
     (folder / "remote.py").write_text(f"open({str(marker)!r}, 'w')\nclass Remote: pass\n")

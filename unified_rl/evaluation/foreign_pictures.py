@@ -35,8 +35,8 @@ def drawn_pictures(
 ) -> list[Pair]:
     """Prompts with their questions about pictures of another model that the verifier calls right.
 
-    The prompts of each category are drawn in order, as many at once as pictures are missing, until
-    `count` are right; so a prompt that the model draws well is there more often.
+    The prompts of each category are drawn in order until `count` are right; so a prompt that the
+    model draws well is there more often.
 
     Source: UniRL A.1, whose test of understanding keeps the right pictures of another model.
 
@@ -57,18 +57,21 @@ def drawn_pictures(
     while any(len(pairs) < count for pairs in kept.values()):
         batch: list[Sample] = []
         for category, samples in prompts.items():
-            start, missing = places[category], count - len(kept[category])
+            start, found = places[category], len(kept[category])
+            missing = count - found
             if missing and start >= len(samples):
                 raise DataError(
-                    f"the other model drew {len(kept[category])} of {count} right pictures of "
+                    f"the other model drew {found} of {count} right pictures of "
                     f"category {category!r} in {len(samples)} attempts; choose another model, "
                     "raise attempts_per_picture or lower foreign_per_category"
                 )
-            batch += samples[start : start + missing]
-            places[category] = start + missing
+            size = -(-missing * (start + 1) // (found + 1))  # as many as have sufficed so far
+            places[category] = start + size
+            batch += samples[start : start + size]
         for sample, drawing in zip(batch, turns.draw(batch, behaviour, part), strict=True):
-            if verifier(sample, drawing.pixels):
-                kept[sample.facts["category"]].append(_pair(sample, drawing.pixels))
+            pairs = kept[sample.facts["category"]]
+            if len(pairs) < count and verifier(sample, drawing.pixels):
+                pairs.append(_pair(sample, drawing.pixels))
         part += 1
         found = sum(map(len, kept.values()))
         tell(found - told)
