@@ -40,13 +40,15 @@ class ImbalanceSuite:
     * `understanding_accuracy`: right answers about right pictures of another model, or rendered
       ones. As every category has the same number of pictures, the mean over categories is the
       micro average too; `.../<category>`. With `unseen_classes` also over the questions with such
-      an object, `understanding_accuracy_unseen`, and over the others, `..._seen`.
+      an object, `understanding_accuracy_unseen`, and over the others, `..._seen`, each the mean
+      over the categories that have any.
     * `t2i_to_mmu`: of the right pictures of the policy's own, those about which it answers
       rightly, shown as the very codes it drew where its family sees those.
     * `mmu_to_t2i`: of the right answers about the other pictures, those whose prompt the policy
-      then draws rightly, at one try. Both are over all counted pictures, see
-      `conditional_accuracies`, and `.../<category>`; left out where nothing is counted. `n` is the
-      number of right pictures or answers.
+      then draws rightly, at one try. The prompts are those of the other pictures, easy ones more
+      often. Both chains are over all counted pictures, see `conditional_accuracies`, and
+      `.../<category>`; left out where nothing is counted. `n` is the number of right pictures or
+      answers.
     * `judge_failures`, where a judge is given: answers that it could not judge; they count as
       wrong.
 
@@ -61,7 +63,7 @@ class ImbalanceSuite:
         foreign_per_category: right pictures of each category to ask about.
         other: makes the model that draws them; None renders them. It is made when they are first
             needed, and draws with `seed`, so that every policy is asked about the same ones.
-        attempts_per_picture: drawings of the other model, in the mean of a category, at most.
+        attempts_per_picture: drawings of the other model, at most, for each picture of a category.
         unseen_classes: objects that training held out.
         judge: of answers; None takes the rules, all of the world's shapes known.
         verifier: of pictures; None takes the micro-world's.
@@ -71,9 +73,9 @@ class ImbalanceSuite:
         behaviour_image: how the policy draws.
         behaviour_answer: how it answers.
         behaviour_other: how the other model draws.
-        gallery_count: drawings, spread over the categories, that are kept to look at; of the right
-            ones their questions too.
-        gallery_question_count: questions about other pictures that are kept so.
+        gallery_count: drawings, spread over the categories, that are kept to look at.
+        gallery_question_count: questions about own right drawings that are kept so, and as many
+            about other pictures.
 
     Raises:
         ConfigError: a count below 1, a gallery below 0, or an unknown split or class.
