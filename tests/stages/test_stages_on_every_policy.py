@@ -3,10 +3,25 @@
 import pytest
 import torch
 
-from tests.stages.training import gradients, grpo, pair_grpo, run, self_improvement, sft, weights
+from tests.stages.training import (
+    gradients,
+    grpo,
+    pair_dpo,
+    pair_grpo,
+    run,
+    self_improvement,
+    sft,
+    weights,
+)
 from tests.toys import build
 
-STAGES = {"sft": sft, "grpo": grpo, "pair_grpo": pair_grpo, "self_improvement": self_improvement}
+STAGES = {
+    "sft": sft,
+    "grpo": grpo,
+    "pair_grpo": pair_grpo,
+    "self_improvement": self_improvement,
+    "pair_dpo": pair_dpo,
+}
 
 
 @pytest.fixture(params=STAGES)

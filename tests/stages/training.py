@@ -4,15 +4,17 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
 from tests.toys import build
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.sample import Completion
+from unified_rl.core.preference import Preference
+from unified_rl.core.sample import Completion, DrawnImage, Text
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.data.microworld import DrawingSource, QuestionSource, StorySource
 from unified_rl.data.mixture import SampleDataModule
@@ -24,6 +26,7 @@ from unified_rl.objectives.weighted_likelihood import WeightedLikelihood
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
+from unified_rl.stages.pair_dpo import PairDPO
 from unified_rl.stages.pair_grpo import PairGRPO
 from unified_rl.stages.self_improvement import SelfImprovement
 from unified_rl.stages.unified_grpo import UnifiedGRPO
@@ -73,6 +76,38 @@ class Watched(GrpoObjective):
         self.terms.append(found)
         self.gaps.append(float((logprobs - behaviour_logprobs).detach().abs().max()))
         return found
+
+
+class Preferences:
+    """Drawings of random codes, right answers against wrong ones, as `prefer` would write them.
+
+    One in four lacks the drawings, one in four the answers.
+
+    Args:
+        family: that drew them.
+        count: how many there are; None makes a fresh one at every draw.
+    """
+
+    image_size = None
+
+    def __init__(self, family: str, count: int | None = None) -> None:
+        self._depth, self._shows_codes = (3 if family == "vila_u" else 1), family != "janus"
+        self._count = count
+
+    def draw(self, rng: np.random.Generator) -> Preference:
+        if self._count is not None:
+            rng = np.random.default_rng(int(rng.integers(self._count)))
+        drawing, answer = DrawingSource("train", gold=False).draw(rng), QuestionSource("train")
+        answer, lacking = answer.draw(rng), int(rng.integers(4))
+        drawings = tuple(replace(drawing, target=(self._drawn(rng),)) for _ in range(2))
+        if self._shows_codes:
+            answer = replace(answer, prompt=(self._drawn(rng), *answer.prompt[1:]))
+        answers = answer, replace(answer, target=(Text("the red circle"),))
+        drawings = (None, None) if lacking == 0 else drawings
+        return Preference(*drawings, *((None, None) if lacking == 1 else answers))
+
+    def _drawn(self, rng: np.random.Generator) -> DrawnImage:
+        return DrawnImage(rng.integers(16, size=(9, self._depth)))
 
 
 class Gradients(lightning.Callback):
@@ -142,10 +177,17 @@ def self_improvement(
     )
 
 
+def pair_dpo(family: str, **settings: object) -> PairDPO:
+    """A stage of preferences over a toy."""
+    stage = PairDPO(_policy(family, settings), _optimisation(), iterations=2, seed=0, **settings)
+    stage.family = family  # whose drawings `run` takes
+    return stage
+
+
 def run(
     stage: Stage, batches: int = 2, batch_size: int = 4, callbacks: Iterable[object] = ()
 ) -> lightning.Trainer:
-    """Trains on stories, drawings and questions, or on pairs."""
+    """Trains on stories, drawings and questions, or on pairs or preferences."""
     gold = isinstance(stage, WarmupSFT)
     sources = {
         "story": StorySource("train", gold=gold),
@@ -157,6 +199,8 @@ def run(
         sources, ratios = {"pair": ReasonedSource("train")}, {"pair": 1}
     if isinstance(stage, SelfImprovement):
         sources, ratios = {"self": MicroSelfQuestionSource("train")}, {"self": 1}
+    if isinstance(stage, PairDPO):
+        sources, ratios = {"preference": Preferences(stage.family)}, {"preference": 1}
     return run_on(stage, SampleDataModule(sources, ratios, batch_size, seed=1), batches, callbacks)
 
 

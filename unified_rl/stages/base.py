@@ -10,14 +10,21 @@ import torch
 from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, TrainingError
+from unified_rl.core.preference import Preference
 from unified_rl.core.protocols import Policy
-from unified_rl.core.sample import Pair
+from unified_rl.core.sample import Pair, Sample
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.models.adapter import frozen_base
 from unified_rl.stages.optimisation import Optimisation
 
 SKIP_LIMIT = 5
 """So many steps in a row without a finite gradient end the run."""
+_NEEDS = {
+    Sample: ("single samples", "set unit=drawing of its source"),
+    Pair: ("pairs", "set unit=pair of its source"),
+    Preference: ("preferences", "make some with python -m unified_rl.prefer"),
+}
+"""What to call what a stage takes, and how to get it."""
 
 
 class Stage(lightning.LightningModule):
@@ -32,7 +39,9 @@ class Stage(lightning.LightningModule):
 
     progress_metrics: tuple[str, ...] = ("loss",)
     takes_pairs = False
-    """Whether it learns from pairs of a drawing and a question, not from single samples."""
+    """Whether it learns from pairs of a drawing and a question, not from what `takes` says."""
+    takes: type = Sample
+    """What its batches hold: `Sample` or `Preference`."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
     reference_device: str | None = None
@@ -88,19 +97,18 @@ class Stage(lightning.LightningModule):
         return self.optimisation.optimizer(self.policy.parameters())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Refuses pairs where single samples are needed, and the other way round.
+        """Refuses data of another kind than the stage takes.
 
         Raises:
             ConfigError: the data does not suit the stage.
         """
+        wanted = Pair if self.takes_pairs else self.takes
         for item in batch:
-            if isinstance(item, Pair) != self.takes_pairs:
-                needs, unit = (
-                    ("pairs", "pair") if self.takes_pairs else ("single samples", "drawing")
-                )
+            if not isinstance(item, wanted):
+                needs, mend = _NEEDS[wanted]
                 raise ConfigError(
                     f"{type(self).__name__} learns from {needs}, but the data gave {item.id!r}; "
-                    f"set unit={unit} of its source, or choose other data"
+                    f"{mend}, or choose other data"
                 )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
