@@ -1,4 +1,4 @@
-"""Chains stages: phases go on from one another, or merge; done ones are skipped."""
+"""Chains stages: phases go on from one another, merge or prefer; done ones are skipped."""
 
 import json
 import sys
@@ -67,8 +67,19 @@ def _chosen(config: DictConfig, source: str) -> Sequence[Phase]:
 def _run(planned: Plan) -> dict[str, Any]:
     """What a phase left: its checkpoint, scores and seconds."""
     record: dict[str, Any] = {"checkpoint": planned.checkpoint}
+    if planned.preferring is not None:
+        from unified_rl.prefer import prefer_from
+
+        prefer_from(planned.preferring, label=planned.phase.name, anew=True)
     if planned.training is not None:
         from unified_rl.train import train_from
+
+        if planned.pairs is not None:
+            from unified_rl.data.preferences import PreferenceFolder
+
+            # so that new preferences in the same folder are trained on anew
+            digest = PreferenceFolder(planned.pairs).summary()["digest"]
+            planned.training.data.sources.preferences.digest = digest
 
         started = time.perf_counter()
         train_from(planned.training, label=planned.phase.name)

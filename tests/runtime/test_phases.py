@@ -8,7 +8,7 @@ import yaml
 
 from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.paper_table import read_table
-from unified_rl.runtime.phases import Merge, needed, read_phases
+from unified_rl.runtime.phases import Merge, Prefer, needed, read_phases
 
 ROOT = Path(__file__).parents[2]
 FILE = "conf/pipeline/toy.yaml"
@@ -23,6 +23,13 @@ TREE = [
         "evaluate": True,
     },
     {"name": "alone", "experiment": "a/b", "from": "base", "evaluate": True},
+]
+ROUNDS = [
+    {"name": "base", "evaluate": True},
+    {"name": "pairs", "prefer": {"count": 8}},
+    {"name": "one", "experiment": "a/b", "pairs": "pairs", "evaluate": True},
+    {"name": "more", "prefer": {"count": 9, "previous": "pairs"}, "overrides": ["seed=1"]},
+    {"name": "two", "experiment": "a/b", "from": "one", "pairs": "more", "evaluate": True},
 ]
 
 
@@ -40,6 +47,24 @@ def test_a_phase_goes_on_from_the_one_before_or_the_one_it_names():
     assert phases["both"].merge == Merge("gaussian", ("left", "right"), "trunk")
     assert phases["both"].needs == ("left", "right", "trunk")
     assert phases["left"].overrides == ("iterations=1",)
+
+
+def test_preferences_are_made_by_one_phase_and_learnt_by_another():
+    phases = {phase.name: phase for phase in read_phases(ROUNDS, FILE)}
+    assert phases["pairs"].prefer == Prefer(8, None)
+    assert phases["more"].prefer == Prefer(9, "pairs")
+    assert phases["more"].overrides == ("seed=1",)
+    assert [phase.pairs for phase in phases.values()] == [None, None, "pairs", None, "more"]
+    assert {name: phase.needs for name, phase in phases.items()} == {
+        "base": (),
+        "pairs": ("base",),
+        "one": ("pairs", "pairs"),
+        "more": ("one", "pairs"),
+        "two": ("one", "more"),
+    }
+    assert not phases["more"].makes_weights
+    found = needed(tuple(phases.values()), ["one"], FILE)
+    assert [phase.name for phase in found] == ["base", "pairs", "one"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +128,38 @@ MISTAKES = {
         "phase 'm', merge has no setting 'off'; did you mean 'of'?",
     ),
     "both": ([A | {"merge": {"rule": "linear", "of": ["a", "b"]}}], "has experiment and merge"),
-    "nothing": ([{"name": "a"}], "does nothing; give experiment, merge or evaluate: true"),
+    "train and prefer": ([A | {"prefer": {"count": 1}}], "has experiment and prefer; make two"),
+    "a prefer of nothing": ([A, {"name": "p", "prefer": {}}], "prefer.count=None must be a number"),
+    "a prefer of none": ([A, {"name": "p", "prefer": {"count": 0}}], "prefer.count=0 must be"),
+    "a prefer of yes": ([A, {"name": "p", "prefer": {"count": True}}], "prefer.count=True must be"),
+    "a number alone": ([A, {"name": "p", "prefer": 8}], "prefer=8 must say count"),
+    "a typo in a prefer": (
+        [A, {"name": "p", "prefer": {"count": 8, "previos": "a"}}],
+        "prefer has no setting 'previos'; did you mean 'previous'?",
+    ),
+    "a round before that trained": (
+        [A, {"name": "p", "prefer": {"count": 8, "previous": "a"}}],
+        "phase 'p' needs preferences of 'a', which makes none; name a phase with prefer",
+    ),
+    "two rounds before": (
+        [A, {"name": "p", "prefer": {"count": 8, "previous": ["a"]}}],
+        "prefer.previous=['a'] must name one phase",
+    ),
+    "a scored prefer": (
+        [A, {"name": "p", "prefer": {"count": 8}, "evaluate": True}],
+        "prefer makes no weights to score; leave evaluate out",
+    ),
+    "pairs of a training": (
+        [A, B | {"pairs": "a"}],
+        "'a', which makes none; name a phase with prefer",
+    ),
+    "pairs of nobody": ([A, B | {"pairs": "c"}], "phase 'b' needs 'c'"),
+    "pairs of two": ([A, B | {"pairs": ["a"]}], "pairs=['a'] must name one phase"),
+    "pairs that nothing learns": (
+        [A, {"name": "e", "evaluate": True, "pairs": "a"}],
+        "pairs=a is what an experiment trains on; give experiment",
+    ),
+    "nothing": ([{"name": "a"}], "does nothing; give experiment, merge, prefer or evaluate: true"),
     "a merge of one": (
         [A, {"name": "m", "merge": {"rule": "linear", "of": ["a"]}}],
         "merge.of=['a'] must list two phases or more, each once",

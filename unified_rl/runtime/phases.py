@@ -7,8 +7,10 @@ from typing import Any
 
 from unified_rl.core.errors import ConfigError, nearest
 
-_KEYS = ("name", "experiment", "merge", "from", "evaluate", "overrides")
+_DEEDS = ("experiment", "merge", "prefer")
+_KEYS = ("name", *_DEEDS, "from", "pairs", "evaluate", "overrides")
 _MERGE_KEYS = ("rule", "of", "base")
+_PREFER_KEYS = ("count", "previous")
 _TAKEN = ("scale", "provenance")
 """Names that mean something else in `summary.json`."""
 
@@ -29,22 +31,39 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class Prefer:
+    """Makes preferences with the policy that the phase goes on from.
+
+    Attributes:
+        count: prompts.
+        previous: the phase that made those of the round before; None in the first round.
+    """
+
+    count: int
+    previous: str | None
+
+
+@dataclass(frozen=True)
 class Phase:
-    """One node of the graph: it trains, or merges, or only evaluates.
+    """One node of the graph: it trains, or merges, or makes preferences, or only evaluates.
 
     Attributes:
         name: of the phase, and of its folder.
         experiment: an option of `conf/experiment`, which trains; None does not train.
         merge: what it merges; None does not merge.
+        prefer: which preferences it makes; None makes none.
         start: the phase from whose checkpoint it goes on; None is what the pipeline starts from.
+        pairs: the phase whose preferences it trains on; None where it trains on other data.
         evaluate: whether its checkpoint is scored.
-        overrides: of its training or merging, such as "iterations=100" or "rule.spread=3".
+        overrides: of what it does, such as "iterations=100" or "rule.spread=3".
     """
 
     name: str
     experiment: str | None
     merge: Merge | None
+    prefer: Prefer | None
     start: str | None
+    pairs: str | None
     evaluate: bool
     overrides: tuple[str, ...]
 
@@ -58,7 +77,8 @@ class Phase:
         """The phases that have to be done before."""
         if self.merge is not None:
             return (*self.merge.of, *([] if self.merge.base is None else [self.merge.base]))
-        return () if self.start is None else (self.start,)
+        previous = None if self.prefer is None else self.prefer.previous
+        return tuple(name for name in (self.start, self.pairs, previous) if name is not None)
 
 
 def read_phases(entries: Sequence[Mapping[str, Any]], source: str) -> tuple[Phase, ...]:
@@ -82,11 +102,18 @@ def read_phases(entries: Sequence[Mapping[str, Any]], source: str) -> tuple[Phas
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{source} has two phases of the name {name!r}; rename one")
+    preferring = [phase.name for phase in phases if phase.prefer is not None]
     for phase in phases:
         for other in phase.needs:
             if other not in names:
                 hint = nearest(other, names)
                 raise ConfigError(f"{source}, phase {phase.name!r} needs {other!r}; {hint}")
+        for other in (phase.pairs, phase.prefer and phase.prefer.previous):
+            if other is not None and other not in preferring:
+                raise ConfigError(
+                    f"{source}, phase {phase.name!r} needs preferences of {other!r}, which makes "
+                    "none; name a phase with prefer"
+                )
     _require_order(phases, source)
     return tuple(phases)
 
@@ -139,12 +166,22 @@ def _phase(entry: Any, before: str | None, where: str, source: str) -> Phase:
         raise ConfigError(f"{where}: evaluate={evaluate} must be true or false")
     if not _is_list_of_texts(overrides):
         raise ConfigError(f"{where}: overrides={overrides} must be a list such as [iterations=100]")
-    if experiment is not None and merge is not None:
-        raise ConfigError(f"{where} has experiment and merge; make two phases of it")
-    if experiment is None and merge is None and not evaluate:
-        raise ConfigError(f"{where} does nothing; give experiment, merge or evaluate: true")
-    if experiment is None and merge is None and overrides:
+    deeds = [deed for deed in _DEEDS if entry.get(deed) is not None]
+    if len(deeds) > 1:
+        raise ConfigError(f"{where} has {' and '.join(deeds)}; make two phases of it")
+    if not deeds and not evaluate:
+        raise ConfigError(f"{where} does nothing; give experiment, merge, prefer or evaluate: true")
+    if not deeds and overrides:
         raise ConfigError(f"{where}: overrides change nothing where only scores are taken")
+    if entry.get("prefer") is not None and evaluate:
+        raise ConfigError(f"{where}: prefer makes no weights to score; leave evaluate out")
+    pairs = entry.get("pairs")
+    if not isinstance(pairs, str | None):
+        raise ConfigError(f"{where}: pairs={pairs} must name one phase")
+    if pairs is not None and experiment is None:
+        raise ConfigError(
+            f"{where}: pairs={pairs} is what an experiment trains on; give experiment"
+        )
     start = entry.get("from")
     if not isinstance(start, str | None):
         raise ConfigError(f"{where}: from={start} must name one phase")
@@ -153,7 +190,8 @@ def _phase(entry: Any, before: str | None, where: str, source: str) -> Phase:
     if merge is None and start is None:
         start = before
     merged = None if merge is None else _merge(merge, where)
-    return Phase(name, experiment, merged, start, evaluate, tuple(overrides))
+    preferred = None if entry.get("prefer") is None else _prefer(entry["prefer"], where)
+    return Phase(name, experiment, merged, preferred, start, pairs, evaluate, tuple(overrides))
 
 
 def _merge(entry: Any, where: str) -> Merge:
@@ -168,6 +206,18 @@ def _merge(entry: Any, where: str) -> Merge:
     if not isinstance(base, str | None):
         raise ConfigError(f"{where}: merge.base={base} must name one phase")
     return Merge(rule, tuple(of), base)
+
+
+def _prefer(entry: Any, where: str) -> Prefer:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where}: prefer={entry} must say count and, in later rounds, previous")
+    _require_known(entry, _PREFER_KEYS, f"{where}, prefer")
+    count, previous = (entry.get(key) for key in _PREFER_KEYS)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ConfigError(f"{where}: prefer.count={count} must be a number of prompts")
+    if not isinstance(previous, str | None):
+        raise ConfigError(f"{where}: prefer.previous={previous} must name one phase")
+    return Prefer(count, previous)
 
 
 def _require_order(phases: Sequence[Phase], source: str) -> None:

@@ -23,6 +23,8 @@ class Plan:
         checkpoint: the weights that it makes, or that it scores.
         training: configuration of `train`, None where it does not train.
         merging: configuration of `merge`, None where it does not merge.
+        preferring: configuration of `prefer`, None where it makes no preferences.
+        pairs: folder of the preferences that it trains on, None where it trains on other data.
         scoring: configuration of `evaluate`, None where it is not scored.
     """
 
@@ -31,6 +33,8 @@ class Plan:
     checkpoint: Path
     training: DictConfig | None
     merging: DictConfig | None
+    preferring: DictConfig | None
+    pairs: Path | None
     scoring: DictConfig | None
 
 
@@ -60,17 +64,25 @@ def plan(config: DictConfig, phases: Sequence[Phase], root: Path, source: str) -
                 "weights; give start=FOLDER"
             )
         checkpoints[phase.name] = checkpoint
-        training = merging = scoring = None
+        training = merging = preferring = scoring = None
+        pairs = preferences_of(root, phase.pairs) if phase.pairs else None
         if phase.experiment:
-            training = _composed("train", _training(config, phase, folder, start), where)
+            training = _composed("train", _training(config, phase, folder, start, pairs), where)
         if phase.merge:
             merging = _composed("merge", _merging(config, phase, checkpoint, checkpoints), where)
             if "base" in OmegaConf.missing_keys(merging):
                 raise ConfigError(f"{where}: merge.rule={phase.merge.rule} needs merge.base")
+        if phase.prefer:
+            preferring = _composed("prefer", _preferring(config, phase, root, start), where)
         if phase.evaluate:
             scoring = _composed("evaluate", _scoring(config, folder, checkpoint), where)
-        plans.append(Plan(phase, folder, checkpoint, training, merging, scoring))
+        plans.append(Plan(phase, folder, checkpoint, training, merging, preferring, pairs, scoring))
     return plans
+
+
+def preferences_of(root: Path, name: str) -> Path:
+    """Where the phase of that name leaves its preferences."""
+    return root / name / "preferences"
 
 
 def suite_of(config: DictConfig) -> str:
@@ -92,7 +104,9 @@ def _own_checkpoint(config: DictConfig, source: str) -> Path | None:
     return Path(model.checkpoint) if model.checkpoint else None
 
 
-def _training(config: DictConfig, phase: Phase, folder: Path, start: Path | None) -> list[str]:
+def _training(
+    config: DictConfig, phase: Phase, folder: Path, start: Path | None, pairs: Path | None
+) -> list[str]:
     rung = config.choose.rung
     name = "-".join(part for part in (phase.name, rung, f"seed{config.seed}") if part)
     return [
@@ -101,6 +115,7 @@ def _training(config: DictConfig, phase: Phase, folder: Path, start: Path | None
         f"logger.group={config.pipeline.name}-{config.choose.model}",
         f"logger.name={name}",
         *([f"rung={rung}"] if rung else []),
+        *([f"data.sources.preferences.path='{pairs}'"] if pairs else []),
         *_for_model(config).get(phase.experiment, []),
         *phase.overrides,
         *config.overrides,
@@ -115,6 +130,17 @@ def _merging(
     if phase.merge.base is not None:
         overrides.append(f"base='{checkpoints[phase.merge.base]}'")
     return [*overrides, f"paths.assets='{config.paths.assets}'", *phase.overrides]
+
+
+def _preferring(config: DictConfig, phase: Phase, root: Path, start: Path | None) -> list[str]:
+    previous = phase.prefer.previous
+    return [
+        *_common(config, preferences_of(root, phase.name), start),
+        f"count={phase.prefer.count}",
+        *([f"previous='{preferences_of(root, previous)}'"] if previous else []),
+        *_for_model(config).get("prefer", []),
+        *phase.overrides,
+    ]
 
 
 def _scoring(config: DictConfig, folder: Path, checkpoint: Path) -> list[str]:

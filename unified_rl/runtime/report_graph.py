@@ -65,4 +65,6 @@ def _deed(phase: Phase | None) -> str:
         return ""
     if phase.merge:
         return f"{phase.merge.rule} merge of {' and '.join(phase.merge.of)}"
+    if phase.prefer:
+        return "prefers among its own drawings and answers"
     return f"trains {phase.experiment}" if phase.experiment else "only scored"
