@@ -21,6 +21,15 @@ def test_gold_answers_weigh_all_alike():
     assert weights.tolist() == pytest.approx([1 / 3] * 3)
 
 
+def test_centred_weights_lack_what_all_share():
+    # as above, less a half each; equal rewards weigh exactly 0
+    objective = WeightedLikelihood(sharpness=0.5, centred=True)
+    weights = objective.weights(torch.tensor([1.0, 0.0, 0.3, 0.3]), 2)
+    better = math.e / (math.e + 1 / math.e)
+    assert weights.tolist()[:2] == pytest.approx([better - 0.5, 0.5 - better])
+    assert weights.tolist()[2:] == [0.0, 0.0]
+
+
 def test_loss_by_hand():
     # rows of 2 and 1 actions; weights .75 and .25
     # nll = -(.75 * (-1 - 2) + .25 * -4) = 3.25; what is masked out counts nothing
@@ -86,6 +95,7 @@ def test_constant_rewards_leave_no_preference():
         {"divergence": "k4"},
         {"normalisation": "median"},
         {"answers": "gold", "beta": 0.1},
+        {"answers": "gold", "beta": 0.0, "centred": True},
     ],
 )
 def test_wrong_settings_are_named(wrong):

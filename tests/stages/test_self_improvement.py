@@ -170,6 +170,13 @@ def test_equal_rewards_weigh_all_alike(monkeypatch):
     assert weights.tolist() == pytest.approx([1 / (PROMPTS * GROUP)] * (PROMPTS * GROUP))
 
 
+@pytest.mark.parametrize(("family", "path"), PATHS)
+def test_centred_equal_rewards_have_no_gradient(family, path):
+    objective = WeightedLikelihood("sampled", centred=True, beta=0.0)
+    stage = self_improvement(family, path=path, objective=objective, reward=Constant())
+    assert not any(gradient.any() for gradient in gradients(stage).values())
+
+
 def test_judges_see_the_drawings_and_change_nothing(monkeypatch):
     judge = VisualReward(weight=0.0, strict_weight=1.0)
     judged = self_improvement("vila_u", judges={"visual": judge})

@@ -35,12 +35,16 @@ class WeightedLikelihood:
     Source: UniRL 3.4, eqs. 4 and 5.
     Departs: this is no clipped ratio, as the name GRPO would have it; it is what the paper says.
         Neither the temperature of the weights nor the coefficient of the KL survives in the
-        paper's text; both are ours, and so is the estimator.
+        paper's text; both are ours, and so is the estimator. `centred` is ours too.
 
     Attributes:
         answers: "gold" or "sampled".
         sharpness: temperature of the weights, above 0; small ones learn from the best alone. The
             rewards of this package lie in [0, 1].
+        centred: takes 1/G off the weights, so that those of a group add up to 0. What is taken off
+            is the mean log-likelihood of answers of the policy's own, whose gradient is 0 in
+            expectation, through the image too: only noise goes, most of it where rewards are
+            alike. Needs sampled answers; false is eq. 5 to the letter.
         beta: weight of the KL to the reference, 0 or more; 0 needs no reference.
         divergence: see `divergences`; "k3_ratio" is the reverse KL in value and gradient.
         normalisation: "sum" adds the log-probabilities of a row, as the equations do; "mean"
@@ -49,6 +53,7 @@ class WeightedLikelihood:
 
     answers: Literal["gold", "sampled"] = "sampled"
     sharpness: float = 0.25
+    centred: bool = False
     beta: float = 0.04
     divergence: str = "k3_ratio"
     normalisation: Literal["sum", "mean"] = "sum"
@@ -58,6 +63,10 @@ class WeightedLikelihood:
             raise ValueError(f"answers={self.answers!r} is neither 'gold' nor 'sampled'")
         if not 0 < self.sharpness < float("inf"):
             raise ValueError(f"sharpness={self.sharpness} must be a temperature above 0")
+        if self.centred and self.answers == "gold":
+            raise ValueError(
+                "centred=true leaves nothing of gold answers, which weigh alike; set centred=false"
+            )
         if not 0 <= self.beta < float("inf"):
             raise ValueError(f"beta={self.beta} must be finite and 0 or more")
         if self.beta and self.answers == "gold":
@@ -70,7 +79,7 @@ class WeightedLikelihood:
             raise ValueError(f"normalisation={self.normalisation!r} is neither 'sum' nor 'mean'")
 
     def weights(self, rewards: Tensor, group_size: int) -> Tensor:
-        """(B,) weights that add up to 1 within each group.
+        """(B,) weights that add up to 1 within each group, or to 0 where they are centred.
 
         Args:
             rewards: (B,), the G members of a group in a row; not read with gold answers.
@@ -80,7 +89,8 @@ class WeightedLikelihood:
         if self.answers == "gold":
             return torch.full_like(groups, 1 / group_size).flatten()
         centred = groups - groups.mean(1, keepdim=True)
-        return (centred / self.sharpness).softmax(1).flatten()
+        weights = (centred / self.sharpness).softmax(1)
+        return (weights - 1 / group_size if self.centred else weights).flatten()
 
     def loss(
         self,
@@ -95,7 +105,7 @@ class WeightedLikelihood:
         Args:
             logprobs: (b, L, D) under the policy, with gradient.
             reference_logprobs: (b, L, D) under the frozen reference; None only if beta is 0.
-            weights: (b,) of the rows in the mean over the whole batch: they add up to 1 there.
+            weights: (b,) of the rows in the whole batch, where they add up to 1, or to 0.
             action_mask: (b, L, D) bool; what lies outside gets no gradient.
             row_count: rows of the whole batch, over which the KL is averaged.
 

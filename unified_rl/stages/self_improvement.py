@@ -156,7 +156,7 @@ class SelfImprovement(Stage):
         clock.append(time.perf_counter())
         durations = [after - before for before, after in itertools.pairwise(clock)]
         metrics |= dict(zip(("rollout_s", "update_s"), durations, strict=True))
-        self.report(metrics | self.describe(drawings, weights, said))
+        self.report(metrics | self.describe(drawings, said))
 
     def draw(self, prompts: list[Sample]) -> Rollout:
         """The candidates: G drawings of each prompt, each once a mask that it is given."""
@@ -203,7 +203,7 @@ class SelfImprovement(Stage):
         return trajectory, Answers(said, self.reward(rollout))
 
     def compare(self, answers: Answers | None, drawings: Rollout) -> Tensor:
-        """(B,) weights of the candidates, which add up to 1."""
+        """(B,) weights of the candidates, a mean over prompts; see `WeightedLikelihood.weights`."""
         count = drawings.trajectory.row_count
         rewards = torch.zeros(count) if answers is None else answers.scores.outcome
         weights = self.objective.weights(rewards, drawings.group_size)
@@ -231,9 +231,7 @@ class SelfImprovement(Stage):
             "image_kl": sum(float(drawing.kl) for drawing in drawings),
         }
 
-    def describe(
-        self, drawings: Rollout, weights: Tensor, answers: Answers | None
-    ) -> dict[str, float]:
+    def describe(self, drawings: Rollout, answers: Answers | None) -> dict[str, float]:
         """What to log of a step: rewards, how far weights differ, and what the judges say."""
         metrics = {
             f"drawing_{name}": float(judge(drawings).outcome.mean())
@@ -246,13 +244,12 @@ class SelfImprovement(Stage):
         self.latest = dataclasses.replace(drawings, completions=shown), answers.scores
         size = drawings.group_size
         outcome = answers.scores.outcome
-        groups = weights.view(-1, size)
+        groups = self.objective.weights(outcome, size).view(-1, size)
         return (
             metrics
             | self.reward.metrics(answers.scores)
             | {
-                # 1: all alike; G: all the weight on one
-                "weight_of_best": float((groups.amax(1) / groups.mean(1)).mean()),
+                "weight_of_best": float(groups.amax(1).mean()),
                 "frac_reward_zero_std": float(zero_variance_fraction(outcome, size)),
             }
         )
