@@ -105,9 +105,10 @@ MODELS = yaml.safe_load((CONF / "pipeline.yaml").read_text())["for_model"]
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_what_pipelines_set_for_a_model_exists(model: str) -> None:
     for name, value in MODELS[model].items():
-        if name == "suite":
-            config = compose("evaluate", [f"model={model}", f"suite={value}"])
-            assert instantiate(config.suite, _convert_="all")
+        if name == "suites":
+            for suite in value.values():
+                config = compose("evaluate", [f"model={model}", f"suite={suite}"])
+                assert instantiate(config.suite, _convert_="all")
         elif name == "prefer":
             assert compose("prefer", [f"model={model}", *value])
         else:

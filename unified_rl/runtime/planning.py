@@ -87,7 +87,8 @@ def preferences_of(root: Path, name: str) -> Path:
 
 def suite_of(config: DictConfig) -> str:
     """The option of `conf/suite` that scores this pipeline's model."""
-    return _for_model(config).get("suite", config.pipeline.suite)
+    suite = config.pipeline.suite
+    return _for_model(config).get("suites", {}).get(suite, suite)
 
 
 def _own_checkpoint(config: DictConfig, source: str) -> Path | None:
