@@ -160,3 +160,32 @@ def image_bias(policy: UnifiedPolicy) -> tuple[torch.nn.Parameter, int]:
     if likelihood == "residual_depth":
         return policy.vila_u.depth_transformer.classifier_mlp["linear"].bias, 0
     return policy.showo.language_model.lm_head.bias, policy.code_offset
+
+
+def test_no_logits_are_kept_for_the_gradient(policy, monkeypatch):
+    # The states are given, so that what is kept is what turning them into rows of the table keeps.
+    trajectory, _ = drawn(policy)
+    states, codes, chosen = policy.relaxed_states(trajectory, [seeded(row) for row in range(3)])
+    leaf = states.detach().requires_grad_()
+    monkeypatch.setattr(policy, "relaxed_states", lambda *given: (leaf, codes, chosen))
+    monkeypatch.setattr(policy, "embed_code_vectors", lambda vectors: vectors)
+    logits = codes.numel() * policy.capabilities.codebook_size
+
+    def kept() -> int:
+        storages = {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.numel()
+            return tensor
+
+        weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            policy.soft_images(trajectory, 1.0, False, SEEDS)
+        return sum(count for place, count in storages.items() if place not in weights)
+
+    assert kept() <= sum(given.numel() for given in (states, codes, chosen, SEEDS))
+    monkeypatch.setattr(
+        "unified_rl.models.soft_images.checkpoint",
+        lambda function, *given, use_reentrant: function(*given),
+    )
+    assert kept() > 2 * logits  # which it would keep otherwise

@@ -63,6 +63,11 @@ _UNITS = {
 _COLORLESS = ("person",)
 
 
+def object_names() -> tuple[str, ...]:
+    """All 160, COCO's first."""
+    return (*COCO, *OWN)
+
+
 def everyday_world(wording: str = "table") -> World:
     """The world of the 160 objects.
 
@@ -75,7 +80,7 @@ def everyday_world(wording: str = "table") -> World:
     if wording not in WORDINGS:
         raise ConfigError(f"wording={wording!r} does not exist; {nearest(wording, WORDINGS)}")
     return World(
-        tuple(map(_thing, (*COCO, *OWN))), COLORS, COUNTS, RELATIONS, OPENERS, WORDINGS[wording]
+        tuple(map(_thing, object_names())), COLORS, COUNTS, RELATIONS, OPENERS, WORDINGS[wording]
     )
 
 
