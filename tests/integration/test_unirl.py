@@ -1,4 +1,4 @@
-"""Self-improvement from its command lines: every way of it, its refusals, pipelines and resuming."""
+"""Self-improvement from its command lines: every way, refusals, pipelines, resuming."""
 
 import csv
 import json
