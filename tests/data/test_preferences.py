@@ -176,6 +176,14 @@ DAMAGES = {
         rewritten(drawings={"win": CODES, "lose": CODES, "win_score": 1, "lose_score": 1}),
         "the first has to be greater",
     ),
+    "a huge score": (
+        rewritten(drawings={"win": CODES, "lose": CODES, "win_score": 10**400, "lose_score": 0}),
+        "the first has to be greater",
+    ),
+    "a switch for a score": (
+        rewritten(drawings={"win": CODES, "lose": CODES, "win_score": True, "lose_score": 0}),
+        "the first has to be greater",
+    ),
     "no scores": (
         rewritten(drawings={"win": CODES, "lose": CODES, "win_score": "1", "lose_score": 0}),
         "the first has to be greater",
@@ -216,8 +224,20 @@ def test_a_source_takes_the_folder_that_is_meant(folder):
         PreferenceSource(str(folder.path), digest="0123")
 
 
+PLACE = f"{'0' * 24}.json"
+
+
 @pytest.mark.parametrize(
-    "files", [None, {"../../x.json": [True, True]}, {"x.json": [1, 1]}, {"x.json": [True]}]
+    "files",
+    [
+        None,
+        {"../../x.json": [True, True]},
+        {"..": [True, True]},
+        {"x\0.json": [True, True]},
+        {"manifest.json": [True, True]},
+        {PLACE: [1, 1]},
+        {PLACE: [True]},
+    ],
 )
 def test_a_summary_that_leads_astray_is_refused(folder, files):
     filled(folder, ranked())

@@ -10,6 +10,7 @@ Every file is written beside its place and renamed: a half-written one is never 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from unified_rl.data.ranked import Ranked
 
 MANIFEST, SUMMARY = "manifest.json", "summary.json"
 HALVES = ("any", "both")
+_NAME = re.compile(r"[0-9a-f]{24}\.json")
+"""Of a prompt's file; a summary may have been written by anyone."""
 
 
 class PreferenceFolder:
@@ -135,7 +138,7 @@ class PreferenceFolder:
         if not isinstance(files, dict) or not isinstance(found.get("digest"), str):
             raise DataError(f"{path} does not say what is there; make it again: {_AGAIN}")
         for name, halves in files.items():
-            if Path(name).name != name or not _are_two_switches(halves):
+            if not _NAME.fullmatch(name) or not _are_two_switches(halves):
                 raise DataError(f"{path} names {name!r} with {halves}; make it again: {_AGAIN}")
         return found
 

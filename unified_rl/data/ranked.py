@@ -127,10 +127,20 @@ def _choice_from_json(found: Any, kind: type) -> Choice | None:
     if not isinstance(found, dict) or set(found) != _CHOICE_KEYS:
         raise DataError(f"has a choice that is not of {sorted(_CHOICE_KEYS)}")
     scores = found["win_score"], found["lose_score"]
-    are_numbers = all(isinstance(score, int | float) for score in scores)
-    if not are_numbers or not all(map(math.isfinite, scores)) or not scores[0] > scores[1]:
-        raise DataError(f"has the scores {scores}, of which the first has to be greater")
+    if not all(map(_is_number, scores)) or not scores[0] > scores[1]:
+        said = str(scores)[:80]
+        raise DataError(f"has the scores {said}, of which the first has to be greater")
     return Choice(_from_json(found["win"], kind), _from_json(found["lose"], kind), *scores)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; JSON has whole ones that no float holds, and they are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _to_json(segment: Segment) -> dict[str, Any]:
