@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from unified_rl.core.errors import ConfigError, DataError
-from unified_rl.core.sample import Image, Sample, Task, Text
+from unified_rl.core.sample import DrawnImage, Image, Sample, Task, Text
 from unified_rl.data import jsonl
 from unified_rl.data.jsonl import JsonlSource, write_jsonl
 
@@ -312,6 +312,7 @@ def test_written_samples_come_back(tmp_path):
         (Sample("d", Task.TEXT, (Text("x"),), facts={"x": float("nan")}), "'d' cannot be written"),
         (Sample("d", Task.TEXT, (Text("\ud800"),)), "'d' cannot be written"),
         (Sample("d", Task.TEXT, (Text("x" * (4 * 2**20)),)), "'d' takes"),
+        (Sample("d", Task.TEXT, (DrawnImage(np.zeros((9, 2), int)),)), "'d' has codes that a"),
     ],
 )
 def test_sample_that_would_not_come_back_is_refused(tmp_path, bad, reason):

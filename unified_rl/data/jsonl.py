@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from unified_rl.core.errors import ConfigError, DataError, nearest
-from unified_rl.core.sample import Image, Sample, Segment, Task, Text
+from unified_rl.core.sample import DrawnImage, Image, Sample, Segment, Task, Text
 from unified_rl.data.images import (
     EIGHT_BIT_MODES,
     IMAGE_PIXELS,
@@ -288,6 +288,11 @@ def write_jsonl(path: str, samples: Iterable[Sample], image_folder: str = "image
 def _line(sample: Sample, folder: Path, root: Path) -> bytes:
     if not sample.prompt:
         raise DataError(f"sample {sample.id!r} has an empty prompt")
+    if any(isinstance(segment, DrawnImage) for segment in (*sample.prompt, *sample.target)):
+        raise DataError(
+            f"sample {sample.id!r} has codes that a policy drew, which JSONL has no place for; "
+            "give their pixels"
+        )
     row = {
         "id": sample.id,
         "task": sample.task.value,
