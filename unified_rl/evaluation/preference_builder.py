@@ -38,7 +38,8 @@ class PreferenceBuilder:
     Source: HermesFlow (arXiv 2502.12148), the numbers from its released code.
     Departs: its captions are of real pictures, and here answers are about the policy's own best
         drawing. One that scores no more than `threshold` may not show what the gold answer says, so
-        that no answers are asked for.
+        that no answers are asked for. In a further round its code prefers a new best that is no
+        better than the old one to the old worst, even where it scores less than that.
 
     Args:
         drawing_reward: of an answer about a drawing, from 0 to 1 where `threshold` is; raw sums.
