@@ -73,6 +73,17 @@ def ask_about(sample: Sample, picture: Image | DrawnImage, gold: bool = True) ->
     )
 
 
+def micro_sample(prompt: Prompt, item: PromptItem) -> Sample:
+    """A prompt of the micro-world to draw, with the facts of its question and for the verifier.
+
+    Args:
+        prompt: to draw.
+        item: the same prompt with its question, see `MICRO_WORLD`.
+    """
+    sample = drawing_sample(prompt)
+    return dataclasses.replace(sample, facts={**sample.facts, **_facts(item)})
+
+
 class SelfQuestionSource:
     """Everyday objects to draw, with a question about the drawing and its gold answer.
 
@@ -157,8 +168,7 @@ class MicroSelfQuestionSource:
     def draw(self, rng: np.random.Generator) -> Sample:
         """One sample."""
         item = self._builder.item(self._choice.draw(rng), int(rng.integers(_INDICES)))
-        sample = drawing_sample(self._split.prompts[item.prompt])
-        return dataclasses.replace(sample, facts={**sample.facts, **_facts(item)})
+        return micro_sample(self._split.prompts[item.prompt], item)
 
 
 def everyday_builder(

@@ -1,12 +1,10 @@
 """The micro-world's prompts to draw, each with the question and answer that belong to it."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 
 from unified_rl.core.sample import Sample
-from unified_rl.data.microworld import drawing_sample
-from unified_rl.data.self_questions import MICRO_WORLD
+from unified_rl.data.self_questions import MICRO_WORLD, micro_sample
 from unified_rl.microworld.prompts import Prompt
 from unified_rl.prompting.builder import PromptBuilder
 from unified_rl.prompting.phrases import PromptItem
@@ -14,9 +12,7 @@ from unified_rl.prompting.phrases import PromptItem
 
 def self_question(prompt: Prompt) -> Sample:
     """A text-to-image sample with the facts "question", "answer" and "include" (GenEval's form)."""
-    sample, item = drawing_sample(prompt), _items(prompt.category)[prompt.text]
-    asked = {"question": item.question, "answer": item.answer, "include": item.include}
-    return dataclasses.replace(sample, facts={**sample.facts, **asked})
+    return micro_sample(prompt, _items(prompt.category)[prompt.text])
 
 
 @functools.cache
