@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.toys import FAMILIES, build
-from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import DrawnImage, Image, Pair, Sample, Task, Text
 from unified_rl.core.trajectory import RewardScores
@@ -367,6 +367,14 @@ def test_a_prompt_without_a_question_is_refused():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match=f"builder.{min(settings)}="):
         builder(**settings)
+
+
+def test_greedy_judgements_would_all_be_one():
+    plain = HybridReward({"toy": Letters()})
+    greedy = Behaviour(text=Sampling(temperature=0.0))
+    assert PreferenceBuilder(plain, plain, SHORT, greedy, SHORT)
+    with pytest.raises(ConfigError, match=r"builder.judgement_count=2 .*temperature above 0"):
+        PreferenceBuilder(plain, plain, SHORT, greedy, SHORT, judgement_count=2)
 
 
 def test_scores_must_not_depend_on_those_beside():

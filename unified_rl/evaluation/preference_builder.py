@@ -48,7 +48,7 @@ class PreferenceBuilder:
         behaviour_judge: how the answers that score them are drawn.
         behaviour_answer: how answers to prefer are drawn, its top_k aside.
         image_count: drawings of a prompt.
-        judgement_count: answers about each of them, whose mean scores it.
+        judgement_count: answers about each of them, whose mean scores it; 1 where they are greedy.
         threshold: the best drawing has to score more.
         top_ks: of the answers, each tried in turn; 1 is the most likely answer.
         answer_count: answers with each top_k but 1, which gives one.
@@ -85,6 +85,11 @@ class PreferenceBuilder:
                 raise ConfigError(f"builder.{name}={value} must be at least {least}")
         if not top_ks or min(top_ks) < 1 or len(set(top_ks)) < len(top_ks):
             raise ConfigError(f"builder.top_ks={list(top_ks)} must list numbers from 1 on, once")
+        if judgement_count > 1 and behaviour_judge.text.temperature == 0:
+            raise ConfigError(
+                f"builder.judgement_count={judgement_count} greedy answers would all be one; set "
+                "it to 1, or builder.behaviour_judge.text.temperature above 0"
+            )
         for reward in (drawing_reward, answer_reward):
             if reward.normalisation != "sum":
                 raise ConfigError(
