@@ -2,7 +2,8 @@
 
     python -m unified_rl.data.unirl_prompts --count 100 --seed 1 --category counting
 
-None of GenEval's 553 prompts is written, in whatever words. Line i of a seed is always the same.
+None of GenEval's 553 prompts is written, in whatever words. Under the same options line i is always
+the same.
 """
 
 import argparse

@@ -40,11 +40,13 @@ class WeightedLikelihood:
     Attributes:
         answers: "gold" or "sampled".
         sharpness: temperature of the weights, above 0; small ones learn from the best alone. The
-            rewards of this package lie in [0, 1].
+            default is for rewards in [0, 1].
         centred: takes 1/G off the weights, so that those of a group add up to 0. What is taken off
             is the mean log-likelihood of answers of the policy's own, whose gradient is 0 in
             expectation, through the image too: only noise goes, most of it where rewards are
-            alike. Needs sampled answers; false is eq. 5 to the letter.
+            alike. (Drawings whose surest codes were kept, as Show-o's, are scored otherwise than
+            they came about: learnt apart, they lose a pull to the surest codes, too.) Needs sampled
+            answers; false is eq. 5 to the letter.
         beta: weight of the KL to the reference, 0 or more; 0 needs no reference.
         divergence: see `divergences`; "k3_ratio" is the reverse KL in value and gradient.
         normalisation: "sum" adds the log-probabilities of a row, as the equations do; "mean"
