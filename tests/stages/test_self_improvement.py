@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_the_equations_in_double_precision(family, path,
         family, group_size=GROUP, path=path, objective=objective, change=double, image_weight=0.5
     )
     kept = Gradients()
-    drawn, answers, weights, seeds = improved(stage, monkeypatch, callbacks=[kept])
+    drawn, answers, weights, seeds, _ = improved(stage, monkeypatch, callbacks=[kept])
     _, scores = stage.latest
     rewards = scores.outcome.double().view(PROMPTS, GROUP)
     want = ((rewards - rewards.mean(1, keepdim=True)) / 0.3).softmax(1) / PROMPTS
@@ -101,8 +101,8 @@ def test_the_gradient_is_that_of_the_equations_in_double_precision(family, path,
         rows = slice(row, row + 1)
         answer = answers.select(rows)
         if path == "end_to_end":
-            soft = policy.soft_images(drawn.select(rows), 1.0, False, seeds[rows])
-            answer = answer._replace(tape={**answer.tape, "shown": soft.features[:, None]})
+            soft = policy.soft_images(drawn.select(rows), 1.0, seeds[rows])
+            answer = answer._replace(tape={**answer.tape, "shown": soft[:, None]})
         else:
             total = total - 0.5 * weight * policy.logprobs(drawn.select(rows)).sum()
         total = total - weight * policy.logprobs(answer).sum()
@@ -119,7 +119,7 @@ def test_the_gradient_is_that_of_the_equations_in_double_precision(family, path,
 def test_gold_answers_teach_the_drawing_through_the_answer(family, monkeypatch):
     stage = self_improvement(family, "gold", group_size=1)
     kept = Gradients()
-    _, answers, weights, _ = improved(stage, monkeypatch, callbacks=[kept])
+    _, answers, weights, *_ = improved(stage, monkeypatch, callbacks=[kept])
     assert weights.tolist() == [1 / PROMPTS] * PROMPTS
     assert not answers.logprobs.any()  # encoded, not drawn
     head = "depth_transformer" if family == "vila_u" else "lm_head"
@@ -166,7 +166,7 @@ def test_the_reference_is_the_start_and_stays(family, path):
 
 def test_equal_rewards_weigh_all_alike(monkeypatch):
     stage = self_improvement("vila_u", reward=Constant(), group_size=GROUP)
-    *_, weights, _ = improved(stage, monkeypatch)
+    *_, weights, _, _ = improved(stage, monkeypatch)
     assert weights.tolist() == pytest.approx([1 / (PROMPTS * GROUP)] * (PROMPTS * GROUP))
 
 

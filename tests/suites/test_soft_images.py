@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,32 +22,45 @@ def drawn(policy: UnifiedPolicy, count: int = 3):
 def answers(policy, trajectory, completions, soft):
     """Gold answers about the drawings, which are seen softly."""
     gold = policy.encode(asked(policy.own_pictures(trajectory, completions)), seeded())
-    return gold._replace(tape={**gold.tape, "shown": soft.features[:, None]})
+    return gold._replace(tape={**gold.tape, "shown": soft[:, None]})
 
 
 def test_the_value_is_what_the_policy_sees_of_its_drawing(policy):
     trajectory, completions = drawn(policy)
     with torch.no_grad():
-        soft = policy.soft_images(trajectory, 1.0, False, SEEDS)
+        soft = policy.soft_images(trajectory, 1.0, SEEDS)
     codes = torch.stack([torch.from_numpy(i.codes) for i in policy.drawn_images(trajectory)])
-    assert torch.equal(soft.codes, codes)
     if policy.capabilities.shared_image_tokens:
-        assert torch.equal(soft.features, policy.embed_codes(codes))
+        assert torch.equal(soft, policy.embed_codes(codes))
     else:  # seen as pixels, which are rounded to whole numbers where they are shown
         seen = policy.embed_pixels(policy.pixels(policy.own_pictures(trajectory, completions)))
-        torch.testing.assert_close(soft.features, seen, atol=0.1, rtol=0.05)
+        torch.testing.assert_close(soft, seen, atol=0.1, rtol=0.05)
 
 
 def test_a_row_alone_is_the_row_in_the_batch(policy):
     trajectory, _ = drawn(policy)
-    for redraw in (False, True):
-        together = policy.soft_images(trajectory, 0.8, redraw, SEEDS)
+    redrawn, completions = policy.redraw(trajectory, SEEDS)
+    for codes in (None, redrawn):
+        together = policy.soft_images(trajectory, 0.8, SEEDS, codes)
         for row in range(3):
-            alone = policy.soft_images(
-                trim(trajectory.select(slice(row, row + 1))), 0.8, redraw, SEEDS[row : row + 1]
-            )
-            assert torch.equal(alone.codes[0], together.codes[row])
-            torch.testing.assert_close(alone.features[0], together.features[row])
+            alone, rows = trim(trajectory.select(slice(row, row + 1))), slice(row, row + 1)
+            again, picture = policy.redraw(alone, SEEDS[rows])
+            assert torch.equal(again[0], redrawn[row])
+            pair = (c.images[0].astype(int) for c in (picture[0], completions[row]))
+            assert abs(next(pair) - next(pair)).max() <= 1  # a decoder's rounding
+            of_row = None if codes is None else codes[rows]
+            soft = policy.soft_images(alone, 0.8, SEEDS[rows], of_row)
+            torch.testing.assert_close(soft[0], together[row])
+
+
+def test_drawn_anew_the_value_is_that_of_the_new_codes(policy):
+    trajectory, _ = drawn(policy)
+    codes, completions = policy.redraw(trajectory, SEEDS)
+    soft = policy.soft_images(trajectory, 1.0, SEEDS, codes).detach()
+    pixels = policy._drawn(codes)
+    assert all(np.array_equal(c.images[0], p) for c, p in zip(completions, pixels, strict=True))
+    if policy.capabilities.shared_image_tokens:
+        assert torch.equal(soft, policy.embed_codes(codes))
 
 
 def test_the_gradient_owes_nothing_to_how_a_batch_is_cut(random_policy, monkeypatch):
@@ -55,7 +69,7 @@ def test_the_gradient_owes_nothing_to_how_a_batch_is_cut(random_policy, monkeypa
 
     def gradient():
         policy.zero_grad()
-        soft = policy.soft_images(trajectory, 0.8, False, SEEDS)
+        soft = policy.soft_images(trajectory, 0.8, SEEDS)
         policy.logprobs(answers(policy, trajectory, completions, soft)).sum().backward()
         return [p.grad.clone() for p in policy.parameters() if p.grad is not None]
 
@@ -81,11 +95,12 @@ def test_the_answers_gradient_reaches_the_image_logits(family, redraw):
     trajectory, completions = drawn(policy)
     head = image_head(policy)
     rows = policy._code_rows if family.endswith("showo") else slice(None)
-    soft = policy.soft_images(trajectory, 1.0, redraw, SEEDS)
+    codes = policy.redraw(trajectory, SEEDS)[0] if redraw else None
+    soft = policy.soft_images(trajectory, 1.0, SEEDS, codes)
     policy.logprobs(answers(policy, trajectory, completions, soft)).sum().backward()
     through_the_image = head.grad[rows].clone()
     policy.zero_grad()
-    hard = soft._replace(features=soft.features.detach())
+    hard = soft.detach()
     policy.logprobs(answers(policy, trajectory, completions, hard)).sum().backward()
     # Show-o's words compete with its codes, so that its head learns something without the image
     without = torch.zeros_like(through_the_image) if head.grad is None else head.grad[rows]
@@ -99,7 +114,7 @@ def test_only_trainable_groups_get_a_gradient(family):
         for part in parts:
             part.requires_grad_(name == "heads")
     trajectory, completions = drawn(policy)
-    soft = policy.soft_images(trajectory, 1.0, False, SEEDS)
+    soft = policy.soft_images(trajectory, 1.0, SEEDS)
     policy.logprobs(answers(policy, trajectory, completions, soft)).sum().backward()
     groups = policy.parameter_groups()
     heads = {id(p) for part in groups["heads"] for p in part.parameters()}
@@ -120,11 +135,11 @@ def test_the_gradient_is_that_of_finite_differences_of_the_soft_mixture(family, 
     monkeypatch.setattr("unified_rl.models.soft_images.gumbel_noise_given", plain_noise)
     bias, first = image_bias(policy)
     direction = torch.randn(
-        policy.soft_images(trajectory, 1.0, False, SEEDS[:2]).features.shape, generator=seeded(1)
+        policy.soft_images(trajectory, 1.0, SEEDS[:2]).shape, generator=seeded(1)
     ).double()
 
     def value():
-        return (policy.soft_images(trajectory, 1.0, False, SEEDS[:2]).features * direction).sum()
+        return (policy.soft_images(trajectory, 1.0, SEEDS[:2]) * direction).sum()
 
     value().backward()
     found = bias.grad[first : first + 5].clone()
@@ -180,7 +195,7 @@ def test_no_logits_are_kept_for_the_gradient(policy, monkeypatch):
 
         weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            policy.soft_images(trajectory, 1.0, False, SEEDS)
+            policy.soft_images(trajectory, 1.0, SEEDS)
         return sum(count for place, count in storages.items() if place not in weights)
 
     assert kept() <= sum(given.numel() for given in (states, codes, chosen, SEEDS))

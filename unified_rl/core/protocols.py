@@ -133,25 +133,13 @@ class Represents(Protocol):
         ...
 
 
-class SoftImages(NamedTuple):
-    """Drawn images as their policy sees them.
-
-    Attributes:
-        features: (B, P, width), what stands at the P positions of a shown image; differentiable.
-        codes: (B, N, D) int64, the codes that they stand for.
-    """
-
-    features: Tensor
-    codes: Tensor
-
-
 @runtime_checkable
 class DrawsSoftly(Protocol):
     """What a policy may offer besides: a way for gradients through the images that it draws."""
 
     def soft_images(
-        self, drawn: Trajectory, temperature: float, redraw: bool, seeds: Tensor
-    ) -> SoftImages:
+        self, drawn: Trajectory, temperature: float, seeds: Tensor, codes: Tensor | None = None
+    ) -> Tensor:
         """The one image of each row, straight through: hard in value, soft in gradient.
 
         The drawn tokens are read again as in training (teacher forcing, or a random mask over
@@ -162,8 +150,21 @@ class DrawsSoftly(Protocol):
         Args:
             drawn: text-to-image rows.
             temperature: of the softmax, above 0.
-            redraw: whether codes are drawn anew from these logits; else they stay as drawn.
             seeds: (B,) int64, on the CPU; a row's randomness depends on its seed alone.
+            codes: (B, N, D) that the image is to have in value, as of `redraw`; None keeps those
+                that were drawn.
+
+        Returns:
+            (B, P, width), what stands at the P positions of a shown image.
+        """
+        ...
+
+    def redraw(self, drawn: Trajectory, seeds: Tensor) -> tuple[Tensor, tuple[Completion, ...]]:
+        """Other codes from the very logits that `soft_images` relaxes, (B, N, D), and the images.
+
+        Args:
+            drawn: text-to-image rows.
+            seeds: as of `soft_images`, whose masks these are too.
         """
         ...
 

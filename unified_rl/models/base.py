@@ -12,7 +12,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from unified_rl.core.behaviour import TEACHER, Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError
-from unified_rl.core.protocols import Capabilities, SoftImages, TokenStates
+from unified_rl.core.protocols import Capabilities, TokenStates
 from unified_rl.core.sample import Completion, DrawnImage, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.cache import KeptCache, PrefixCache
@@ -27,7 +27,7 @@ from unified_rl.models.pictures import (
     target_codes,
     to_uint8,
 )
-from unified_rl.models.soft_images import soft_images
+from unified_rl.models.soft_images import redrawn_codes, soft_images
 from unified_rl.models.states import find_places, hidden_states
 from unified_rl.models.targets import check_target
 from unified_rl.models.template import Shown, Start, Template, Words
@@ -298,10 +298,16 @@ class UnifiedPolicy(nn.Module):
         return tuple(Image(completion.images[0]) for completion in completions)
 
     def soft_images(
-        self, drawn: Trajectory, temperature: float, redraw: bool, seeds: Tensor
-    ) -> SoftImages:
+        self, drawn: Trajectory, temperature: float, seeds: Tensor, codes: Tensor | None = None
+    ) -> Tensor:
         """The one image of each row with a gradient to its logits; see `DrawsSoftly`."""
-        return soft_images(self, drawn, temperature, redraw, seeds)
+        return soft_images(self, drawn, temperature, seeds, codes)
+
+    def redraw(self, drawn: Trajectory, seeds: Tensor) -> tuple[Tensor, tuple[Completion, ...]]:
+        """Other codes from the same logits, and the images; see `DrawsSoftly`."""
+        codes = redrawn_codes(self, drawn, seeds)
+        images = [image for part in codes.split(CODEC_IMAGES) for image in self._drawn(part)]
+        return codes, tuple(Completion((Image(image),), True) for image in images)
 
     def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
         """Most tokens that an answer can take."""

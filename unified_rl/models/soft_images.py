@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.protocols import SoftImages
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.objectives.straight_through import gumbel_noise_given, straight_through
 
@@ -25,17 +24,16 @@ def soft_images(
     policy: "UnifiedPolicy",
     drawn: Trajectory,
     temperature: float,
-    redraw: bool,
     seeds: Tensor,
-) -> SoftImages:
+    codes: Tensor | None,
+) -> Tensor:
     """See `DrawsSoftly.soft_images`.
 
     The logits of a part of the batch live only while it is worked on: they are computed again for
     the gradient.
     """
-    states, codes, chosen = policy.relaxed_states(drawn, _generators(policy, seeds, _MASK))
-    if redraw:
-        codes = _drawn_anew(policy, states.detach(), codes, chosen, seeds)
+    states, kept, chosen = policy.relaxed_states(drawn, _generators(policy, seeds, _MASK))
+    codes = kept if codes is None else codes
     own = policy.capabilities
     size = max(1, RELAXED_LOGITS // (own.image_positions * own.code_depth * own.codebook_size))
     parts = zip(
@@ -46,7 +44,7 @@ def soft_images(
     vectors = [
         checkpoint(_soft_vectors, policy, *part, temperature, use_reentrant=False) for part in parts
     ]
-    return SoftImages(policy.embed_code_vectors(torch.cat(vectors)), codes)
+    return policy.embed_code_vectors(torch.cat(vectors))
 
 
 def _soft_vectors(
@@ -85,10 +83,9 @@ def _soft_vectors(
 
 
 @torch.no_grad()
-def _drawn_anew(
-    policy: "UnifiedPolicy", states: Tensor, codes: Tensor, chosen: Tensor, seeds: Tensor
-) -> Tensor:
-    """(B, N, D): other codes at the chosen positions, from the same logits."""
+def redrawn_codes(policy: "UnifiedPolicy", drawn: Trajectory, seeds: Tensor) -> Tensor:
+    """(B, N, D): other codes at the positions that were to be predicted; see `DrawsSoftly`."""
+    states, codes, chosen = policy.relaxed_states(drawn, _generators(policy, seeds, _MASK))
     generators = _generators(policy, seeds, _CODES)
     anew = [policy.redraw_codes(row, g) for row, g in zip(states, generators, strict=True)]
     return torch.where(chosen[..., None], torch.stack(anew), codes)

@@ -43,6 +43,8 @@ class SelfImprovement(Stage):
     the answer was.
 
     Source: UniRL 3.3 to 3.5, A.2 and A.3; the loss is the objective's.
+    Departs: end to end the reference reads the hard picture, so that the KL's gradient through the
+        drawing is that of the policy's own half alone.
 
     Args:
         policy, optimisation, iterations, seed: see `Stage`.
@@ -148,11 +150,12 @@ class SelfImprovement(Stage):
         clock = [time.perf_counter()]
         drawings = self.draw(prompts)
         seeds = self.seeds(drawings.trajectory.row_count)
-        questions = self.ask(drawings, seeds)
+        drawings, codes = self.redraw(drawings, seeds)
+        questions = self.ask(drawings, codes)
         answers, said = self.answer(questions, drawings.group_size)
         clock.append(time.perf_counter())
         weights = self.compare(said, drawings)
-        metrics = self.improve(drawings.trajectory, answers, weights, seeds)
+        metrics = self.improve(drawings.trajectory, answers, weights, seeds, codes)
         clock.append(time.perf_counter())
         durations = [after - before for before, after in itertools.pairwise(clock)]
         metrics |= dict(zip(("rollout_s", "update_s"), durations, strict=True))
@@ -180,15 +183,19 @@ class SelfImprovement(Stage):
         generator = self.generator(_RELAXING)
         return torch.randint(2**60, (count,), generator=generator, device=self.device).cpu()
 
-    def ask(self, drawings: Rollout, seeds: Tensor) -> list[Sample]:
+    def redraw(self, drawings: Rollout, seeds: Tensor) -> tuple[Rollout, Tensor | None]:
+        """The candidates as they are asked about; (B, N, D) codes where they are drawn anew."""
+        if self.path == "separate" or not self.relaxation.redraw:
+            return drawings, None
+        codes, completions = self.policy.redraw(drawings.trajectory, seeds)
+        return dataclasses.replace(drawings, completions=completions), codes
+
+    def ask(self, drawings: Rollout, codes: Tensor | None) -> list[Sample]:
         """The question about each candidate, which shows what the answer is learnt from."""
-        trajectory = drawings.trajectory
-        if self.path == "end_to_end" and self.relaxation.redraw:
-            with torch.no_grad():
-                codes = self.policy.soft_images(trajectory, 1.0, True, seeds).codes
-            pictures = [DrawnImage(row) for row in codes.cpu().numpy()]
+        if codes is None:
+            pictures = self.policy.own_pictures(drawings.trajectory, drawings.completions)
         else:
-            pictures = self.policy.own_pictures(trajectory, drawings.completions)
+            pictures = [DrawnImage(row) for row in codes.cpu().numpy()]
         return [ask_about(*pair) for pair in zip(drawings.samples, pictures, strict=True)]
 
     def answer(self, questions: list[Sample], group_size: int) -> tuple[Trajectory, Answers | None]:
@@ -210,12 +217,20 @@ class SelfImprovement(Stage):
         return weights.to(self.device) * drawings.group_size / count
 
     def improve(
-        self, drawn: Trajectory, answers: Trajectory, weights: Tensor, seeds: Tensor
+        self,
+        drawn: Trajectory,
+        answers: Trajectory,
+        weights: Tensor,
+        seeds: Tensor,
+        codes: Tensor | None,
     ) -> dict[str, float]:
         """One step down the loss, `micro_batch_size` candidates at a time."""
         terms: _Terms = []
-        losses = self._end_to_end if self.path == "end_to_end" else self._separate
-        norm = self.descend(losses(drawn, answers, weights, seeds, terms))
+        if self.path == "end_to_end":
+            losses = self._end_to_end(drawn, answers, weights, seeds, codes, terms)
+        else:
+            losses = self._separate(drawn, answers, weights, terms)
+        norm = self.descend(losses)
         metrics = {
             "loss": sum(float(self._total(*pair)) for pair in terms),
             "answer_nll": sum(float(answer.nll) for answer, _ in terms),
@@ -262,21 +277,30 @@ class SelfImprovement(Stage):
         return torch.arange(count, device=self.device).split(self.micro_batch_size or count)
 
     def _end_to_end(
-        self, drawn: Trajectory, answers: Trajectory, weights: Tensor, seeds: Tensor, terms: _Terms
+        self,
+        drawn: Trajectory,
+        answers: Trajectory,
+        weights: Tensor,
+        seeds: Tensor,
+        codes: Tensor | None,
+        terms: _Terms,
     ) -> Iterator[Tensor]:
         """Answers to what was drawn, with a gradient through it (eqs. 4 and 5)."""
         for rows in self._parts(drawn.row_count):
             part = answers.select(rows)
             soft = self.policy.soft_images(
-                drawn.select(rows), self._temperature, self.relaxation.redraw, seeds[rows.cpu()]
+                drawn.select(rows),
+                self._temperature,
+                seeds[rows.cpu()],
+                None if codes is None else codes[rows],
             )
-            seen = part._replace(tape={**part.tape, "shown": soft.features[:, None]})
+            seen = part._replace(tape={**part.tape, "shown": soft[:, None]})
             found = self._likelihood(seen, part, weights[rows], drawn.row_count)
             terms.append((_detached(found), None))
             yield found.loss
 
     def _separate(
-        self, drawn: Trajectory, answers: Trajectory, weights: Tensor, seeds: Tensor, terms: _Terms
+        self, drawn: Trajectory, answers: Trajectory, weights: Tensor, terms: _Terms
     ) -> Iterator[Tensor]:
         """A likelihood of its own for the drawing and for the answer (A.3)."""
         for rows in self._parts(drawn.row_count):
