@@ -25,6 +25,25 @@ YAML_HEADERS = [
 ]
 
 
+def python_headers():
+    """(entry point, arguments) of the `# Run: python -m unified_rl...` lines of all YAML files."""
+    for path in sorted((ROOT / "conf").rglob("*.yaml")):
+        text = re.sub(r" \\\n#\s*", " ", path.read_text())
+        for line in re.findall(r"^# Run: (python -m unified_rl\..*)", text, re.MULTILINE):
+            command = re.split(r" \(| &&|;", line)[0]
+            if " ..." not in command:  # which leaves settings to the reader
+                name, *arguments = shlex.split(command)[2:]
+                yield name.removeprefix("unified_rl."), tuple(arguments)
+
+
+HEADERS = sorted(set(python_headers()))
+
+
+@pytest.mark.parametrize(("entry", "arguments"), HEADERS, ids=[" ".join(a) for _, a in HEADERS])
+def test_what_a_file_says_runs_it_composes(entry, arguments):
+    check(entry, arguments)
+
+
 def jobs(command):
     """What `make` would start of ours: entry point and arguments, all variables filled in."""
     if shutil.which("make") is None:
