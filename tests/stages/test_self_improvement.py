@@ -177,6 +177,20 @@ def test_centred_equal_rewards_have_no_gradient(family, path):
     assert not any(gradient.any() for gradient in gradients(stage).values())
 
 
+def test_rewards_are_logged_by_category():
+    stage = self_improvement("vila_u", group_size=GROUP)
+    metrics = run(stage, batches=1, batch_size=PROMPTS).callback_metrics
+    rollout, scores = stage.latest
+    kinds = [sample.facts["category"] for sample in rollout.samples]
+    for kind in set(kinds):
+        own = [float(s) for s, k in zip(scores.outcome, kinds, strict=True) if k == kind]
+        assert float(metrics[f"reward_{kind}"]) == pytest.approx(sum(own) / len(own))
+    assert {name for name in metrics if name.startswith("reward_")} == {
+        "reward_std",
+        *(f"reward_{kind}" for kind in kinds),
+    }
+
+
 def test_judges_see_the_drawings_and_change_nothing(monkeypatch):
     judge = VisualReward(weight=0.0, strict_weight=1.0)
     judged = self_improvement("vila_u", judges={"visual": judge})

@@ -247,7 +247,7 @@ class SelfImprovement(Stage):
         }
 
     def describe(self, drawings: Rollout, answers: Answers | None) -> dict[str, float]:
-        """What to log of a step: rewards, how far weights differ, and what the judges say."""
+        """What to log of a step: rewards, by category too, how weights differ, and the judges."""
         metrics = {
             f"drawing_{name}": float(judge(drawings).outcome.mean())
             for name, judge in self.judges.items()
@@ -259,15 +259,15 @@ class SelfImprovement(Stage):
         self.latest = dataclasses.replace(drawings, completions=shown), answers.scores
         size = drawings.group_size
         outcome = answers.scores.outcome
+        metrics |= self.reward.metrics(answers.scores)
+        kinds = [sample.facts.get("category") for sample in drawings.samples]
+        for kind in dict.fromkeys(filter(None, kinds)):
+            metrics[f"reward_{kind}"] = float(outcome[[k == kind for k in kinds]].mean())
         groups = self.objective.weights(outcome, size).view(-1, size)
-        return (
-            metrics
-            | self.reward.metrics(answers.scores)
-            | {
-                "weight_of_best": float(groups.amax(1).mean()),
-                "frac_reward_zero_std": float(zero_variance_fraction(outcome, size)),
-            }
-        )
+        return metrics | {
+            "weight_of_best": float(groups.amax(1).mean()),
+            "frac_reward_zero_std": float(zero_variance_fraction(outcome, size)),
+        }
 
     @property
     def _temperature(self) -> float:
