@@ -10,7 +10,6 @@ ASSETS = Path(__file__).parents[2] / "assets"
 SMALL = ["data.batch_size=2", "sample_every=0", "logger.mode=disabled", "threads=1"]
 ASKED = [
     *("suite.prompts_per_category=2", "suite.foreign_per_category=1", "suite.other=null"),
-    *("suite.gallery_count=1", "suite.gallery_question_count=1"),
 ]
 
 
