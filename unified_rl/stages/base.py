@@ -38,10 +38,8 @@ class Stage(lightning.LightningModule):
     """
 
     progress_metrics: tuple[str, ...] = ("loss",)
-    takes_pairs = False
-    """Whether it learns from pairs of a drawing and a question, not from what `takes` says."""
     takes: type = Sample
-    """What its batches hold: `Sample` or `Preference`."""
+    """What its batches hold: `Sample`, `Pair` or `Preference`."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
     reference_device: str | None = None
@@ -102,7 +100,7 @@ class Stage(lightning.LightningModule):
         Raises:
             ConfigError: the data does not suit the stage.
         """
-        wanted = Pair if self.takes_pairs else self.takes
+        wanted = self.takes
         for item in batch:
             if not isinstance(item, wanted):
                 needs, mend = _NEEDS[wanted]

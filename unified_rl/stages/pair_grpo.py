@@ -43,7 +43,7 @@ class PairGRPO(UnifiedGRPO):
 
     progress_metrics = ("reward", "reasoning_format", "accuracy")
     groups_of_prompt = HALVES
-    takes_pairs = True
+    takes = Pair
 
     def __init__(
         self,
