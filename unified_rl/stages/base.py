@@ -15,6 +15,7 @@ from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Pair, Sample
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.models.adapter import frozen_base
+from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.stages.optimisation import Optimisation
 
 SKIP_LIMIT = 5
@@ -42,6 +43,8 @@ class Stage(lightning.LightningModule):
     """What its batches hold: `Sample`, `Pair` or `Preference`."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
+    reward: HybridReward | None = None
+    """What scores its rollouts, where it has any; its counters are saved with the run."""
     reference_device: str | None = None
     """Where the frozen start of the policy lives; None keeps it beside the policy."""
 
@@ -116,6 +119,8 @@ class Stage(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves the place in the run, but not what an adapter leaves as it is in its base."""
         checkpoint["iteration"] = self.iteration
+        if self.reward is not None:
+            checkpoint["reward"] = self.reward.state_dict()
         frozen = {f"policy.{name}" for name in frozen_base(self.policy)}
         checkpoint["state_dict"] = {
             name: value
@@ -127,6 +132,8 @@ class Stage(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from the place in the run."""
         self.iteration = checkpoint["iteration"]
+        if self.reward is not None:
+            self.reward.load_state_dict(checkpoint["reward"])
         frozen = frozen_base(self.policy)
         own = {f"policy.{n}": p for n, p in self.policy.named_parameters() if n in frozen}
         checkpoint["state_dict"] = own | checkpoint["state_dict"]

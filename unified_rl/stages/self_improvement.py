@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -324,16 +324,6 @@ class SelfImprovement(Stage):
         if drawing is None:
             return answer.loss
         return self.answer_weight * answer.loss + self.image_weight * drawing.loss
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves the place in the run and the reward's counters."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["reward"] = self.reward.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on from the place in the run."""
-        super().on_load_checkpoint(checkpoint)
-        self.reward.load_state_dict(checkpoint["reward"])
 
 
 def _detached(terms: LikelihoodTerms) -> LikelihoodTerms:

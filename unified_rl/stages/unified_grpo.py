@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -242,16 +242,6 @@ class UnifiedGRPO(Stage):
     def weights_of(self, action_mask: Tensor, modality: Tensor) -> Tensor:
         """The weight of each unit of a minibatch in its loss; see `GrpoObjective.weights`."""
         return self.objective.weights(action_mask, modality)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves the place in the run and the reward's counters."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["reward"] = self.reward.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on from the place in the run."""
-        super().on_load_checkpoint(checkpoint)
-        self.reward.load_state_dict(checkpoint["reward"])
 
 
 class _Minibatch:
