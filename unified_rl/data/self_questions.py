@@ -47,13 +47,15 @@ MICRO_WORLD = World(
 """The micro-world, whose prompts and gold answers these are word by word."""
 
 
-def ask_about(sample: Sample, picture: Image | DrawnImage, gold: bool = True) -> Sample:
+def ask_about(sample: Sample, picture: Image | DrawnImage) -> Sample:
     """The question of a self-question sample about a picture drawn for it.
 
     Args:
         sample: a prompt to draw with the facts "question" and "answer".
         picture: that was drawn, in pixels or as the codes that it was drawn with.
-        gold: whether the question has its gold answer as target.
+
+    Returns:
+        The question, its gold answer as target.
 
     Raises:
         DataError: the sample has no question.
@@ -68,7 +70,7 @@ def ask_about(sample: Sample, picture: Image | DrawnImage, gold: bool = True) ->
         id=f"own/{sample.id}",
         task=Task.UNDERSTANDING,
         prompt=(picture, Text(sample.facts["question"])),
-        target=(Text(sample.facts["answer"]),) if gold else (),
+        target=(Text(sample.facts["answer"]),),
         facts=sample.facts,
     )
 
