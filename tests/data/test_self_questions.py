@@ -54,9 +54,6 @@ def test_a_question_shows_the_drawing(picture):
     assert question.facts == PROMPT.facts
 
 
-def test_a_question_without_gold_has_no_target():
-
-
 @pytest.mark.parametrize("missing", ["question", "answer"])
 def test_a_sample_without_a_question_is_refused(missing):
     facts = {key: value for key, value in PROMPT.facts.items() if key != missing}

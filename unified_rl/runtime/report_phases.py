@@ -15,7 +15,11 @@ _MEANINGS = {
     "generation_accuracy": "single drawings, all facts of the prompt right",
     "choice_accuracy": "choices of four, answered rightly after a thought",
     "open_accuracy": "questions answered rightly in own words after a thought",
-    "understanding_accuracy": "questions of both kinds",
+    "understanding_accuracy": "questions about pictures, of all kinds",
+    "understanding_accuracy_seen": "of objects that training showed",
+    "understanding_accuracy_unseen": "of objects that training held out",
+    "t2i_to_mmu": "answers about own pictures that are right",
+    "mmu_to_t2i": "drawings of what was answered rightly",
     "reasoning_format": "answers of the form thought, then answer",
 }
 
