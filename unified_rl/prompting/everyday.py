@@ -27,7 +27,16 @@ COCO = (
 OWN = (
     *("lamp", "candle", "mirror", "pillow", "ladder", "bucket", "broom", "basket", "teapot"),
     *("frying pan", "rolling pin", "whisk", "lantern", "hammer", "screwdriver", "wrench", "axe"),
-    *("shovel", "rake", "wheelbarrow", "paintbrush", "flashlight", "padlock", "key", "pencil"),
+    *(
+        "shovel",
+        "rake",
+        "wheelbarrow",
+        "paintbrush",
+        "flashlight",
+        "padlock",
+        "corkscrew",
+        "pencil",
+    ),
     *("envelope", "stapler", "ruler", "globe", "calculator", "guitar", "piano", "violin"),
     *("drum", "trumpet", "saxophone", "hat", "mitten", "sock", "boot", "belt", "scarf"),
     *("jacket", "dress", "sunglasses", "necklace", "crown", "camera", "telescope"),
