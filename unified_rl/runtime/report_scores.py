@@ -1,5 +1,6 @@
 """Figures of the scores of phases: grouped bars, or dots beside each other."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -71,10 +72,13 @@ def score_dots(
             measured.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        figure = Figure((12, 0.8 + 0.27 * len(phases)), layout="constrained")
+        titles = [textwrap.fill(score, max(12, 96 // len(scores))) for score in scores]
+        lines = max(title.count("\n") for title in titles)
+        height = 0.8 + 0.27 * len(phases) + 0.16 * lines
+        figure = Figure((12, height), layout="constrained")
         columns = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
-        for number, (axes, score) in enumerate(zip(columns, scores, strict=True)):
-            axes.set_title(score, fontsize=9.5, color=PAINT["ink"], parse_math=False)
+        for number, (axes, title) in enumerate(zip(columns, titles, strict=True)):
+            axes.set_title(title, fontsize=9.5, color=PAINT["ink"], parse_math=False)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.tick_params(axis="x", labelsize=8.5)
             axes.spines["left"].set_visible(False)
