@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables bench parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -77,13 +77,16 @@ corl-paradigms: setup ## CoRL's Figure 1: separate, merged, cycle and unified RL
 
 # Janus sees pictures in another way than it draws them, so it learns to draw and to answer apart.
 apart = $(if $(findstring janus,$(MODEL)),_apart)
-unirl unirl-tables: MODEL = micro_showo
+unirl unirl-tables unirl-table7: MODEL = micro_showo
 
 unirl: setup ## UniRL: a model improves on its own drawings, by SFT, GRPO and HermesFlow's Pair-DPO
 	$(RUN) unified_rl.pipeline pipeline=unirl$(apart) choose.model=$(MODEL) $(ARGS)
 
 unirl-tables: setup ## UniRL's Tables 4 to 6, all rows of a seed a job: ARGS="seed=0,1,2"
 	$(RUN) unified_rl.pipeline -m pipeline=unirl$(apart) choose.model=$(MODEL) $(ARGS)
+
+unirl-table7: setup ## UniRL's Table 7: more guidance and steps, from the same checkpoints: ARGS="seed=0,1,2"
+	$(RUN) unified_rl.pipeline -m pipeline=unirl_table7 choose.model=$(MODEL) $(ARGS)
 
 test: setup ## all tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -q $(ARGS)

@@ -63,11 +63,11 @@ def test_the_wording_changes_questions_alone(capsys):
 def test_what_is_held_out_or_excluded_is_not_written(capsys, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "an image of one lamp"}\n')
-    options = ["--held-out", "key, sock", "--exclude", str(path)]
+    options = ["--held-out", "corkscrew, sock", "--exclude", str(path)]
     found = rows(capsys, "--category", "single", "--count", "2000", *options)
     names = {row["include"][0]["class"] for row in found}
     assert len(names) == 80 - 2 - 1
-    assert not names & {"key", "sock", "lamp"}
+    assert not names & {"corkscrew", "sock", "lamp"}
     assert rows(capsys, "--category", "single", "--distinct", *options) == [
         {"tag": "single_object", "count": 77}
     ]

@@ -22,6 +22,7 @@ GRAPH = [
     {"name": "aside", **WARMUP, "from": "trunk", "overrides": ["seed=4"], "evaluate": True},
 ]
 ONE_STEP = ["iterations=1", "data.batch_size=2", "sample_every=0"]
+ROWS = ("base", "more")
 DRAWN = ["suite.story_count=0", *EVALUATED[1:]]
 
 
@@ -121,6 +122,21 @@ def test_a_choice_trains_what_it_needs_and_scores_itself(graph, tmp_path):
     assert "[2/2] aside" in err
     evaluations = tmp_path.glob("outputs/toy/micro_janus/*/evaluation.json")
     assert [path.parent.name for path in evaluations] == ["aside"]
+
+
+def test_a_phase_that_only_scores_may_set_how(graph, tmp_path):
+    setting = "suite.behaviour_image.image_step_count"
+    more = {"name": "more", "evaluate": True, "overrides": [f"{setting}=5"]}
+    plain = {"name": "base", "evaluate": True}
+    code, _, err, _ = graph([plain, more])
+    assert code == 0, err
+    root = tmp_path / "outputs/toy/micro_janus"
+    written = {name: json.loads((root / name / "evaluation.json").read_text()) for name in ROWS}
+    drawn = {name: record["settings"]["behaviour_image"] for name, record in written.items()}
+    assert {name: drawn[name]["image_step_count"] for name in ROWS} == {"base": 12, "more": 5}
+    assert set(ROWS) <= set(json.loads((root / "summary.json").read_text()))
+    code, _, err, _ = graph([plain, more | {"overrides": [f"{setting[:-1]}=5"]}])
+    assert code == 2 and "phase 'more'" in err and f"{setting[:-1]}" in err
 
 
 def test_the_headline_is_the_pipelines(graph, tmp_path):

@@ -191,14 +191,26 @@ def test_a_mistake_is_one_line_that_names_the_file(name):
     assert str(error.value).startswith(FILE) and "\n" not in str(error.value)
 
 
-PIPELINES = sorted((ROOT / "conf" / "pipeline").glob("*.yaml"))
+PIPELINES = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / "conf" / "pipeline").glob("*.yaml"))
+}
 
 
-@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
-def test_every_pipeline_is_a_graph(path):
-    content = yaml.safe_load(path.read_text())
-    assert content["name"] == path.stem
-    assert read_phases(content["phases"], path.name)
+def settings_of(pipeline):
+    """Of its file, over those of the pipeline that it extends."""
+    content = PIPELINES[pipeline]
+    extended = [name for name in content.get("defaults", []) if name != "_self_"]
+    return {key: value for name in extended for key, value in settings_of(name).items()} | content
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_pipeline_is_a_graph_in_a_folder_of_its_name_or_of_the_one_it_extends(pipeline):
+    content = settings_of(pipeline)
+    assert content["name"] in (pipeline, PIPELINES[pipeline].get("defaults", [None])[0])
+    first = settings_of(content["name"])
+    assert content["phases"][: len(first["phases"])] == first["phases"]
+    assert read_phases(content["phases"], pipeline)
 
 
 TABLES = sorted((ROOT / "experiments").glob("*/paper.yaml"))
@@ -208,11 +220,12 @@ TABLES = sorted((ROOT / "experiments").glob("*/paper.yaml"))
 def test_every_table_draws_on_what_its_pipeline_scores(path):
     table = read_table(path.parent)
     if table.rows_are == "rungs":
-        found = {rung.stem for rung in (ROOT / "conf" / "rung").glob("*.yaml")}
+        scored = [{rung.stem for rung in (ROOT / "conf" / "rung").glob("*.yaml")}]
     else:
         name = table.runs.parts[2]  # outputs/sweeps/<pipeline>/<model>
-        content = yaml.safe_load((ROOT / "conf" / "pipeline" / f"{name}.yaml").read_text())
-        phases = read_phases(content["phases"], name)
-        found = {phase.name for phase in phases if phase.evaluate}
-        assert set(table.metrics) <= set(content.get("headline", table.metrics))
-    assert {source for row in table.rows for source in row.sources.values()} <= found
+        sharing = [s for s in map(settings_of, PIPELINES) if s["name"] == name]
+        listed = [read_phases(settings["phases"], name) for settings in sharing]
+        scored = [{phase.name for phase in phases if phase.evaluate} for phases in listed]
+        assert set(table.metrics) <= set(sharing[0].get("headline", table.metrics))
+    rows = {source for row in table.rows for source in row.sources.values()}
+    assert any(rows <= found for found in scored)

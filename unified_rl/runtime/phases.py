@@ -55,7 +55,8 @@ class Phase:
         start: the phase from whose checkpoint it goes on; None is what the pipeline starts from.
         pairs: the phase whose preferences it trains on; None where it trains on other data.
         evaluate: whether its checkpoint is scored.
-        overrides: of what it does, such as "iterations=100" or "rule.spread=3".
+        overrides: of what it does, such as "iterations=100" or "rule.spread=3"; of its scoring
+            where it does nothing else, such as "suite.behaviour_image.guidance_scale=5".
     """
 
     name: str
@@ -71,6 +72,11 @@ class Phase:
     def makes_weights(self) -> bool:
         """Whether it leaves a checkpoint of its own."""
         return self.experiment is not None or self.merge is not None
+
+    @property
+    def only_scores(self) -> bool:
+        """Whether it takes scores and does nothing else."""
+        return self.experiment is None and self.merge is None and self.prefer is None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -171,8 +177,6 @@ def _phase(entry: Any, before: str | None, where: str, source: str) -> Phase:
         raise ConfigError(f"{where} has {' and '.join(deeds)}; make two phases of it")
     if not deeds and not evaluate:
         raise ConfigError(f"{where} does nothing; give experiment, merge, prefer or evaluate: true")
-    if not deeds and overrides:
-        raise ConfigError(f"{where}: overrides change nothing where only scores are taken")
     if entry.get("prefer") is not None and evaluate:
         raise ConfigError(f"{where}: prefer makes no weights to score; leave evaluate out")
     pairs = entry.get("pairs")

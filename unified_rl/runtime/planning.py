@@ -75,7 +75,7 @@ def plan(config: DictConfig, phases: Sequence[Phase], root: Path, source: str) -
         if phase.prefer:
             preferring = _composed("prefer", _preferring(config, phase, root, start), where)
         if phase.evaluate:
-            scoring = _composed("evaluate", _scoring(config, folder, checkpoint), where)
+            scoring = _composed("evaluate", _scoring(config, phase, folder, checkpoint), where)
         plans.append(Plan(phase, folder, checkpoint, training, merging, preferring, pairs, scoring))
     return plans
 
@@ -144,9 +144,13 @@ def _preferring(config: DictConfig, phase: Phase, root: Path, start: Path | None
     ]
 
 
-def _scoring(config: DictConfig, folder: Path, checkpoint: Path) -> list[str]:
-    common = _common(config, folder, checkpoint)
-    return [f"suite={suite_of(config)}", *common, *config.evaluation_overrides]
+def _scoring(config: DictConfig, phase: Phase, folder: Path, checkpoint: Path) -> list[str]:
+    return [
+        f"suite={suite_of(config)}",
+        *_common(config, folder, checkpoint),
+        *(phase.overrides if phase.only_scores else ()),
+        *config.evaluation_overrides,
+    ]
 
 
 def _common(config: DictConfig, folder: Path, checkpoint: Path | None) -> list[str]:
