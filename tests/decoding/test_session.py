@@ -1,10 +1,12 @@
 """One session: cached states equal whole passes, gaps leave no trace, a peek keeps nothing."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from tests.toys import FAMILIES, build
-from tests.toys.samples import drawings
+from tests.toys.samples import drawings, questions
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape
@@ -136,3 +138,24 @@ def test_running_past_the_columns_is_an_error(policy):
     say(session, [23])
     with pytest.raises(RuntimeError, match="3 columns"):
         say(session, [24])
+
+
+@torch.no_grad()
+def test_a_group_reads_its_prompt_once(policy, monkeypatch):
+    shown = [questions(1)[0]] * 3 + [drawings(1)[0]] * 2
+    copies = [dataclasses.replace(sample) for sample in shown]  # equal, but not the same
+    read, real = [], Session._read
+    monkeypatch.setattr(
+        Session, "_read", lambda *given: read.append(real(*given)) or read[-1], raising=True
+    )
+    behaviour = Behaviour(max_text_tokens=3, guidance_scale=2.0)
+    found = []
+    for samples in (shown, copies):
+        read.clear()
+        trajectory, _ = policy.sample(samples, behaviour, torch.Generator().manual_seed(0))
+        found.append((len(read[0]), trajectory))
+    (once, group), (each, alone) = found
+    twins = 2 if policy.template.unconditional is None else each - 5  # one of each prompt's length
+    assert (once, each) == (2 + twins, 5 + twins)
+    assert torch.equal(group.tape["ids"], alone.tape["ids"])
+    assert (group.logprobs - alone.logprobs).abs().max() <= TOLERANCE

@@ -9,6 +9,7 @@ from tests.suites.trajectories import BEHAVIOURS, PLAIN, seeded
 from tests.toys import FAMILIES, build
 from tests.toys.samples import drawings, mixed, questions, stories, sums
 from unified_rl.core.trajectory import Modality
+from unified_rl.decoding.session import Session
 
 GUIDED = replace(PLAIN, guidance_scale=5.0)
 
@@ -40,10 +41,14 @@ def watched(policy, monkeypatch, name):
     ],
 )
 def test_only_a_rollout_that_may_draw_is_decoded_twice(policy, samples, rows, monkeypatch):
-    caches = watched(policy, monkeypatch, "new_cache")
+    decoders = watched(policy, monkeypatch, "new_decoder")
+    read = []
+    monkeypatch.setattr(
+        Session, "_read", lambda *given, real=Session._read: read.append(real(*given)) or read[-1]
+    )
     trajectory, _ = policy.sample(samples, GUIDED, seeded())
-    (cache,) = caches
-    assert len(cache.layers[0].keys) == rows
+    assert len(decoders) == 1
+    assert len(read[-1]) == rows
     assert trajectory.behaviour == GUIDED
 
 

@@ -16,7 +16,7 @@ from unified_rl.core.trajectory import Modality
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.tape import Kind
 from unified_rl.microworld.words import vocabulary
-from unified_rl.models.vila_u.depth import DepthConfig, DepthTransformer
+from unified_rl.models.vila_u.depth import DepthConfig, DepthReader, DepthTransformer
 from unified_rl.models.vila_u.load import vila_u
 from unified_rl.models.vila_u.model import VilaUConfig, VilaUModel
 from unified_rl.models.vila_u.policy import VilaUPolicy
@@ -214,6 +214,11 @@ def test_depth_by_depth_equals_one_pass(policy):
     for depth in range(DEPTH):
         last = policy.code_logits(states, None, codes[:, :depth], TEACHER)[:, -1]
         torch.testing.assert_close(last, whole[:, depth])
+    reader = DepthReader(policy.vila_u.depth_transformer, states)
+    vectors = policy.codec.quantizer.vectors(codes)
+    for depth in range(DEPTH):
+        torch.testing.assert_close(reader.logits(), whole[:, depth])
+        reader.push(vectors[:, depth])
 
 
 @torch.no_grad()

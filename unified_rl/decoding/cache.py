@@ -43,6 +43,11 @@ class PrefixCache(Cache):
         for layer in self.layers:
             layer.filled -= columns
 
+    def spread(self, rows: Tensor) -> None:
+        """Goes on with other rows: (R',) int64, which of the present ones each continues."""
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
 
 class _KeptLayer(DynamicLayer):
     """Keys and values of the last pass, in its graph."""

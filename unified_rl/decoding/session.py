@@ -1,5 +1,7 @@
 """One batch being decoded in lockstep: a static cache, a column cursor, unguided twins beside."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.trajectory import Modality, Trajectory
-from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.decoder import Decoder
 from unified_rl.decoding.tape import Kind, Tape
 
 
@@ -20,7 +22,7 @@ class Decodable(Protocol):
     image_trigger_id: int
     image_positions: int
 
-    def new_cache(self, columns: int) -> PrefixCache: ...
+    def new_decoder(self, columns: int) -> Decoder: ...
 
     def image_features(self, shown: Tensor) -> Tensor:
         """Shown images, see `Tape` -> (B, M * positions, width)."""
@@ -30,17 +32,20 @@ class Decodable(Protocol):
         """(B, n, D) ids and (B, n) kinds -> (B, n, width)."""
         ...
 
+    def code_embedder(self, count: int) -> Callable[[Tensor], Tensor]:
+        """(B, n, D) codes -> (B, n, width), for about `count` positions in all."""
+        ...
+
     def nullify(self, ids: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
         """(B, n) ids and kinds of completion columns in the unconditional twin."""
         ...
 
     def visibility(self, kind: Tensor, segment: Tensor, start: int) -> Tensor:
-        """(B, C - start, C) bool: what the columns from `start` on may look at."""
-        ...
+        """(B, C - start, C) bool: what the columns from `start` on may look at.
 
-    def backbone(
-        self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: PrefixCache | None
-    ) -> Tensor: ...
+        A column alone looks at every token before it, whatever the family.
+        """
+        ...
 
     def text_log_distribution(
         self, hidden: Tensor, behaviour: Behaviour, support: Tensor | None = None
@@ -70,6 +75,8 @@ class Session:
         columns: positions to provide for beyond the prompt.
         guided: whether the twins are decoded too, which only drawings need; None: where the
             behaviour is guided.
+        same_as: (B,) int64, for each row the first one with the same prompt, which is read once
+            for all of them; None reads every row's.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Session:
         generator: torch.Generator,
         columns: int,
         guided: bool | None = None,
+        same_as: Tensor | None = None,
     ) -> None:
         self.model, self.behaviour, self.generator = model, behaviour, generator
         self.prompt = prompt
@@ -97,10 +105,10 @@ class Session:
         self.records: dict[str, Tensor] = {}
         self.cursor = 0
         self.length = torch.zeros(batch, dtype=torch.long, device=device)
-        self.cache = model.new_cache(total)
-        features = model.image_features(prompt.shown) if prompt.shown.shape[1] else None
+        self.decoder = model.new_decoder(total)
+        self._image: _ImageRoom | None = None
         self._write(prompt.ids, prompt.kind, prompt.twin_ids, prompt.twin_kind)
-        self.state = self._run(width, features)[:, -1]
+        self.state = self._read_prompts(same_as)
         self._commit(width)
 
     @property
@@ -154,6 +162,56 @@ class Session:
         self.state = torch.where(taking[:, None], hidden[:, -1], self.state)
         self._commit(ids.shape[1])
 
+    def open_image(self, rows: Tensor, segment: Tensor) -> None:
+        """Makes room for the codes of one image of each given row; `push_codes` fills it.
+
+        Args:
+            rows: (B,) bool, who draws; the others get gaps.
+            segment: (B,) int64, the modality step that the image belongs to.
+        """
+        count = self.model.image_positions
+        span = self._span(count)
+        drawing = rows.repeat(len(self.kind) // self.rows)
+        self.kind[:, span] = torch.where(drawing, int(Kind.CODE), int(Kind.PAD))[:, None]
+        self.segment[:, span] = torch.where(rows, segment, -1)[:, None]
+        self.action_mask[:, span] = rows[:, None, None]
+        steps = torch.arange(count, device=rows.device)
+        self._image = _ImageRoom(
+            start=span.start,
+            drawing=None if bool(rows.all()) else drawing[:, None],
+            seen=(self.kind[:, : span.stop] != Kind.PAD)[:, None, None],
+            positions=self.length[:, None] + steps,
+            embed=self.model.code_embedder(count * self.rows),
+        )
+
+    def push_codes(self, codes: Tensor, logprobs: Tensor) -> None:
+        """Fills the next position of an image that was opened.
+
+        Args:
+            codes: (B, D).
+            logprobs: (B, D).
+        """
+        room, column = self._image, self.cursor
+        if room.drawing is not None:
+            drawing = room.drawing[: self.rows]
+            codes, logprobs = torch.where(drawing, codes, 0), torch.where(drawing, logprobs, 0.0)
+        self.logprobs[:, column] = logprobs
+        embeds = room.embed(codes[:, None])
+        if self.guided:
+            codes, embeds = codes.repeat(2, 1), embeds.repeat(2, 1, 1)
+        self.ids[:, column] = codes
+        step = column - room.start
+        hidden = self.decoder.read(
+            embeds, room.seen[..., : column + 1], room.positions[:, step : step + 1]
+        )[:, 0]
+        if room.drawing is not None:
+            hidden = torch.where(room.drawing, hidden, self.state)
+            self.length += room.drawing[:, 0]
+        else:
+            self.length += 1
+        self.state = hidden
+        self.cursor += 1
+
     def peek(self, ids: Tensor, kind: Tensor, rows: Tensor, segment: Tensor) -> Tensor:
         """Hidden states of columns that are not final yet; nothing is kept.
 
@@ -162,7 +220,7 @@ class Session:
         """
         self._place(ids, kind, rows, segment)
         hidden = self._run(ids.shape[1])
-        self.cache.rewind(ids.shape[1])
+        self.decoder.rewind(ids.shape[1])
         return hidden
 
     def record(self, name: str, value: Tensor) -> None:
@@ -219,9 +277,7 @@ class Session:
         twin_ids: Tensor | None = None,
         twin_kind: Tensor | None = None,
     ) -> slice:
-        span = slice(self.cursor, self.cursor + ids.shape[1])
-        if span.stop > self.kind.shape[1]:
-            raise RuntimeError(f"decoding ran past its {self.kind.shape[1]} columns")
+        span = self._span(ids.shape[1])
         if self.guided:
             twins = torch.cat([twin_ids[..., None], ids[..., 1:]], dim=-1)
             ids, kind = torch.cat([ids, twins]), torch.cat([kind, twin_kind])
@@ -233,15 +289,67 @@ class Session:
         self.length += (self.kind[:, self.cursor : self.cursor + count] != Kind.PAD).sum(1)
         self.cursor += count
 
-    def _run(self, count: int, features: Tensor | None = None) -> Tensor:
+    def _span(self, count: int) -> slice:
+        """The next columns."""
+        span = slice(self.cursor, self.cursor + count)
+        if span.stop > self.kind.shape[1]:
+            raise RuntimeError(f"decoding ran past its {self.kind.shape[1]} columns")
+        return span
+
+    def _read_prompts(self, same_as: Tensor | None) -> Tensor:
+        """(R, width): the last state of every row; equal prompts and equal twins are read once."""
+        prompt, width = self.prompt, self.prompt.kind.shape[1]
+        first = torch.arange(self.rows, device=self.kind.device) if same_as is None else same_as
+        if self.guided:
+            twins = torch.cat([prompt.twin_ids, prompt.twin_kind], dim=1)
+            first = torch.cat([first, self.rows + _first_alike(twins)])
+        chosen, group = first.unique(return_inverse=True)
+        features = None
+        if prompt.shown.shape[1]:  # twins, which come last, are shown no image
+            features = self.model.image_features(prompt.shown[chosen[chosen < self.rows]])
+            empty = features.new_zeros(len(chosen) - len(features), *features.shape[1:])
+            features = torch.cat([features, empty])
+        hidden = self._read(chosen, width, features)[:, -1]
+        if len(chosen) < len(group):
+            self.decoder.spread(group)
+        return hidden[group]
+
+    def _run(self, count: int) -> Tensor:
         """Reads the `count` columns at the cursor: (R, count, width)."""
-        end = self.cursor + count
-        span = slice(self.cursor, end)
-        ids, kind = self.ids[:, span], self.kind[:, span]
-        positions = (self.length[:, None] + (kind != Kind.PAD).cumsum(1) - 1).clamp_min(0)
-        segment = self.segment[:, :end].repeat(len(self.kind) // self.rows, 1)
-        mask = self.model.visibility(self.kind[:, :end], segment, self.cursor)[:, None]
-        if features is not None and self.guided:  # twins are shown no image
-            features = torch.cat([features, torch.zeros_like(features)])
-        embeds = self.model.embed(ids, kind, features)
-        return self.model.backbone(embeds, mask, positions, self.cache)
+        return self._read(slice(None), count, None)
+
+    def _read(self, rows: Tensor | slice, count: int, features: Tensor | None) -> Tensor:
+        span = slice(self.cursor, self.cursor + count)
+        ids, kind = self.ids[rows, span], self.kind[rows, : span.stop]
+        valid = kind != Kind.PAD
+        if count == 1:
+            mask = valid[:, None, None]
+            positions = self.length[rows, None]
+        else:
+            segment = self.segment[:, : span.stop].repeat(len(self.kind) // self.rows, 1)[rows]
+            mask = self.model.visibility(kind, segment, span.start)[:, None]
+            counted = valid[:, span].cumsum(1) - 1
+            positions = (self.length[rows, None] + counted).clamp_min(0)
+        embeds = self.model.embed(ids, kind[:, span], features)
+        return self.decoder.read(embeds, mask, positions)
+
+
+@dataclass(frozen=True)
+class _ImageRoom:
+    """What an image's codes need that does not change from one to the next; see `open_image`."""
+
+    start: int
+    drawing: Tensor | None
+    """(R, 1) bool; None where every row draws."""
+    seen: Tensor
+    """(R, 1, 1, columns) bool."""
+    positions: Tensor
+    """(R, count)."""
+    embed: Callable[[Tensor], Tensor]
+
+
+def _first_alike(rows: Tensor) -> Tensor:
+    """(B,) int64: for each of (B, n) the first one that is equal to it."""
+    _, group = rows.unique(dim=0, return_inverse=True)
+    places = torch.arange(len(rows), device=rows.device)
+    return torch.full_like(group, len(rows)).scatter_reduce(0, group, places, "amin")[group]

@@ -1,7 +1,7 @@
 """What all families share: layout of prompts, interleaved sampling, encoding, replay, decoding."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from unified_rl.core.protocols import Capabilities, TokenStates
 from unified_rl.core.sample import Completion, DrawnImage, Image, Sample, Segment, Task, Text
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.cache import KeptCache, PrefixCache
+from unified_rl.decoding.decoder import Decoder, LibraryDecoder
 from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
@@ -189,6 +190,14 @@ class UnifiedPolicy(nn.Module):
             "policy.words=null"
         )
 
+    def new_decoder(self, columns: int) -> Decoder:
+        """What reads the columns of one decoding session."""
+        return LibraryDecoder(self.backbone, self.new_cache(columns))
+
+    def code_embedder(self, count: int) -> Callable[[Tensor], Tensor]:
+        """What embeds about `count` positions of drawn images, one after another."""
+        return self.embed_codes
+
     @property
     def context_length(self) -> int | None:
         """Greatest number of columns of one row; None where the family has no limit."""
@@ -234,7 +243,7 @@ class UnifiedPolicy(nn.Module):
         tasks = [sample.task for sample in samples]
         columns = self._columns_of_batch(tasks, behaviour)
         guided = behaviour.guided and any(task in DRAWING_TASKS for task in tasks)
-        session = Session(self, tape, behaviour, generator, columns, guided)
+        session = Session(self, tape, behaviour, generator, columns, guided, self._same(samples))
         starts_with_image = [task == Task.TEXT_TO_IMAGE for task in tasks]
         may_continue = [task == Task.INTERLEAVED for task in tasks]
         finished = interleave(
@@ -308,6 +317,12 @@ class UnifiedPolicy(nn.Module):
         codes = redrawn_codes(self, drawn, seeds)
         images = [image for part in codes.split(CODEC_IMAGES) for image in self._drawn(part)]
         return codes, tuple(Completion((Image(image),), True) for image in images)
+
+    def _same(self, samples: Sequence[Sample]) -> Tensor:
+        """(B,) int64: for each row the first one of the very same sample, as in a group."""
+        first: dict[int, int] = {}
+        rows = [first.setdefault(id(sample), row) for row, sample in enumerate(samples)]
+        return torch.tensor(rows, device=self.device)
 
     def longest_answer(self, task: Task, behaviour: Behaviour) -> int:
         """Most tokens that an answer can take."""

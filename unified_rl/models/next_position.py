@@ -57,8 +57,9 @@ class NextPositionPolicy(UnifiedPolicy):
 
     def draw_image(self, session: Session, rows: Tensor, closing: Tensor, segment: Tensor) -> None:
         """Pushes one image for the given rows, one position at a time."""
-        behaviour, kind = session.behaviour, segment.new_tensor([Kind.CODE])
+        behaviour = session.behaviour
         session.force(self.begin_of_image_id, rows, segment)
+        session.open_image(rows, segment)
         for _ in range(self.image_positions):
             twin = session.unconditional
             codes, logprobs, support = self.draw_codes(
@@ -68,7 +69,7 @@ class NextPositionPolicy(UnifiedPolicy):
                 logprobs = self.score_codes(session.conditional, None, codes, behaviour, support)
             if support is not None:
                 session.record("image_support", support[:, None])
-            session.push(codes[:, None], kind, rows, segment, logprobs[:, None])
+            session.push_codes(codes, logprobs)
         if bool(closing.any()):
             session.force(self.end_of_image_id, closing, segment)
 

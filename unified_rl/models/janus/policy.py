@@ -1,6 +1,6 @@
 """Janus and Janus-Pro: transformers' own classes behind the `Policy` protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,8 +11,10 @@ from transformers import Cache, JanusForConditionalGeneration, PreTrainedTokeniz
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.protocols import Capabilities
 from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.decoder import Decoder
 from unified_rl.decoding.sampling import draw, guide, log_distribution
 from unified_rl.models.janus.codec import CodecObjective
+from unified_rl.models.lean_llama import LeanLlama, is_lean
 from unified_rl.models.next_position import NextPositionPolicy
 from unified_rl.models.template import Template
 
@@ -102,6 +104,14 @@ class JanusPolicy(NextPositionPolicy):
         """(..., 1) -> (..., width), through the generation aligner."""
         return self.janus.prepare_embeddings_for_image_generation(codes[..., 0])
 
+    def code_embedder(self, count: int) -> Callable[[Tensor], Tensor]:
+        """A table of all codes behind the aligner, where that is less work."""
+        if self.capabilities.codebook_size > count:
+            return self.embed_codes
+        every = torch.arange(self.capabilities.codebook_size, device=self.device)
+        table = self.embed_codes(every[:, None])
+        return lambda codes: functional.embedding(codes[..., 0], table)
+
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, positions, width), through SigLIP and its aligner."""
         pixels = pixels.to(self.janus.dtype)
@@ -114,6 +124,11 @@ class JanusPolicy(NextPositionPolicy):
     def new_cache(self, columns: int) -> PrefixCache:
         """An empty cache of the language model."""
         return PrefixCache(self.janus.config.text_config, columns)
+
+    def new_decoder(self, columns: int) -> Decoder:
+        """The leanest that the language model allows."""
+        llama = self.janus.model.language_model
+        return LeanLlama(llama, columns) if is_lean(llama) else super().new_decoder(columns)
 
     def backbone(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
@@ -173,9 +188,11 @@ class JanusPolicy(NextPositionPolicy):
         behaviour: Behaviour,
         support: Tensor | None,
     ) -> Tensor:
-        logits = self.janus.model.generation_head(conditional)
-        if unconditional is not None:
-            twin = self.janus.model.generation_head(unconditional)
+        head = self.janus.model.generation_head
+        if unconditional is None:
+            logits = head(conditional)
+        else:
+            logits, twin = head(torch.cat([conditional, unconditional])).chunk(2)
             logits = guide(logits, twin, behaviour.guidance_scale)
         return log_distribution(logits, behaviour.image, support=support)
 

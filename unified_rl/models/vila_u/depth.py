@@ -77,7 +77,43 @@ class DepthTransformer(nn.Module):
         hidden = inputs + self.pos_emb_d[:, : inputs.shape[1]]
         for block in self.head_transformer["blocks"]:
             hidden = block(hidden)
+        return self.classify(hidden)
+
+    def classify(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., K)."""
         return self.classifier_mlp["linear"](self.classifier_mlp["layer_norm"](hidden))
+
+
+class DepthReader:
+    """Reads the depths of a position one by one, each once; the same logits as in one pass.
+
+    Args:
+        transformer: whose.
+        state: (R, state_width).
+    """
+
+    def __init__(self, transformer: DepthTransformer, state: Tensor) -> None:
+        self._transformer, self._depth = transformer, 0
+        self._input, self._sum = transformer.in_mlp_2(state), 0.0
+        self._memories: list[Memory] = [[] for _ in transformer.head_transformer["blocks"]]
+
+    def logits(self) -> Tensor:
+        """(R, K) of the next depth."""
+        transformer = self._transformer
+        hidden = (self._input + transformer.pos_emb_d[0, self._depth])[:, None]
+        blocks = transformer.head_transformer["blocks"]
+        for block, memory in zip(blocks, self._memories, strict=True):
+            hidden = block(hidden, memory)
+        return transformer.classify(hidden[:, 0])
+
+    def push(self, vectors: Tensor) -> None:
+        """Takes the vectors (R, code_width) of the codes that were chosen at this depth."""
+        self._sum, self._depth = self._sum + vectors, self._depth + 1
+        self._input = self._transformer.in_mlp_1(self._sum)
+
+
+Memory = list[Tensor]
+"""Keys and values of the depths before, each (R, heads, d, head width); empty at the first."""
 
 
 class DepthBlock(nn.Module):
@@ -93,9 +129,9 @@ class DepthBlock(nn.Module):
             nn.Linear(4 * config.width, config.width),
         )
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(R, d, width) -> (R, d, width)."""
-        hidden = hidden + self.attn(self.ln1(hidden))
+    def forward(self, hidden: Tensor, memory: Memory | None = None) -> Tensor:
+        """(R, d, width) -> (R, d, width); with a memory one depth behind those it holds."""
+        hidden = hidden + self.attn(self.ln1(hidden), memory)
         return hidden + self.mlp(self.ln2(hidden))
 
 
@@ -110,11 +146,15 @@ class DepthAttention(nn.Module):
         self.value = nn.Linear(config.width, config.width)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(R, d, width) -> (R, d, width)."""
-        heads = [
+    def forward(self, hidden: Tensor, memory: Memory | None = None) -> Tensor:
+        """(R, d, width) -> (R, d, width); with a memory one depth behind those it holds."""
+        query, *others = [
             part(hidden).unflatten(-1, (self.head_count, -1)).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         ]
-        mixed = functional.scaled_dot_product_attention(*heads, is_causal=True)
+        if memory is not None:
+            if memory:
+                others = [torch.cat(pair, 2) for pair in zip(memory, others, strict=True)]
+            memory[:] = others
+        mixed = functional.scaled_dot_product_attention(query, *others, is_causal=memory is None)
         return self.proj(mixed.transpose(1, 2).flatten(2))

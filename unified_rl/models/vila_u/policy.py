@@ -11,11 +11,14 @@ from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Capabilities
 from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.decoder import Decoder
 from unified_rl.decoding.sampling import draw, guide, log_distribution
+from unified_rl.models.lean_llama import LeanLlama, is_lean
 from unified_rl.models.next_position import NextPositionPolicy
 from unified_rl.models.soft_images import PLAIN
 from unified_rl.models.template import Template
 from unified_rl.models.vila_u.codec_training import RqObjective
+from unified_rl.models.vila_u.depth import DepthReader
 from unified_rl.models.vila_u.model import VilaUModel
 
 
@@ -115,6 +118,11 @@ class VilaUPolicy(NextPositionPolicy):
         """An empty cache of the language model."""
         return PrefixCache(self.vila_u.config.text_config, columns)
 
+    def new_decoder(self, columns: int) -> Decoder:
+        """The leanest that the language model allows."""
+        llama = self.vila_u.language_model.model
+        return LeanLlama(llama, columns) if is_lean(llama) else super().new_decoder(columns)
+
     def backbone(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None
     ) -> Tensor:
@@ -145,17 +153,24 @@ class VilaUPolicy(NextPositionPolicy):
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draws the D codes of one position, each guided; see `NextPositionPolicy`."""
-        codes = torch.zeros(len(conditional), 0, dtype=torch.long, device=conditional.device)
-        logprobs, supports = [], []
-        for _ in range(self.capabilities.code_depth):
-            logits = self.code_logits(conditional, unconditional, codes, behaviour)[:, -1]
+        guided = unconditional is not None
+        states = torch.cat([conditional, unconditional]) if guided else conditional
+        reader = DepthReader(self.vila_u.depth_transformer, states)
+        codes, logprobs, supports = [], [], []
+        for depth in range(self.capabilities.code_depth):
+            if codes:
+                vectors = self.codec.quantizer.codebook(depth - 1).weight[codes[-1]]
+                reader.push(vectors.repeat(2, 1) if guided else vectors)
+            logits = reader.logits()
+            if guided:
+                logits = guide(*logits.chunk(2), behaviour.guidance_scale)
             log_probs = log_distribution(logits, behaviour.image)
             code, chosen = draw(log_probs, generator)
-            codes = torch.cat([codes, code[:, None]], dim=1)
+            codes.append(code)
             logprobs.append(chosen)
             supports.append(torch.isfinite(log_probs))
         support = torch.stack(supports, 1) if behaviour.image.truncates else None
-        return codes, torch.stack(logprobs, 1), support
+        return torch.stack(codes, 1), torch.stack(logprobs, 1), support
 
     def score_codes(
         self,

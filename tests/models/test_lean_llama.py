@@ -1,0 +1,146 @@
+"""The lean Llama reads what the library reads, however adapted, and says where it cannot."""
+
+import peft
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaModel, PhiConfig, PhiModel
+
+from unified_rl.decoding.cache import PrefixCache
+from unified_rl.decoding.decoder import LibraryDecoder
+from unified_rl.models import lean_llama
+from unified_rl.models.lean_llama import LeanLlama, is_lean
+
+WIDTH, COLUMNS = 32, 12
+SIZES = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 8,
+    "max_position_embeddings": 64,
+}
+KINDS = {
+    "plain": {},
+    "shared keys": {"num_key_value_heads": 2},
+    "biased": {"attention_bias": True, "mlp_bias": True},
+    "slower turns": {
+        "rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+    },
+}
+ADAPTED = ("q_proj", "up_proj", "down_proj")
+
+
+def llama(**settings):
+    torch.manual_seed(0)
+    model = LlamaModel(LlamaConfig(**SIZES, **settings)).eval()
+    for parameter in model.parameters():  # norms and biases too, which start as ones and zeros
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def library(model):
+    def backbone(embeds, mask, positions, cache):
+        return model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    return LibraryDecoder(backbone, PrefixCache(model.config, COLUMNS))
+
+
+def reads(decoder):
+    """States of a left-padded prompt, of single columns, and of rows that go on from others."""
+    generator = torch.Generator().manual_seed(1)
+    valid = torch.ones(2, COLUMNS, dtype=torch.bool)
+    valid[1, :2] = False
+    embeds = torch.randn(2, COLUMNS, WIDTH, generator=generator)
+    positions = (valid.cumsum(1) - 1).clamp_min(0)
+    found = []
+
+    def read(rows, span):
+        seen = valid[rows, None, : span.stop] | ~valid[rows, span, None]
+        past = torch.ones(COLUMNS, COLUMNS, dtype=torch.bool).tril()[span, : span.stop]
+        mask = (seen & past)[:, None]
+        found.append(decoder.read(embeds[rows, span], mask, positions[rows, span]))
+
+    both = torch.arange(2)
+    read(both, slice(0, 5))
+    read(both, slice(5, 6))
+    read(both, slice(6, 9))
+    decoder.rewind(3)
+    read(both, slice(6, 7))
+    spread = torch.tensor([1, 0, 0, 1])
+    decoder.spread(spread)
+    read(spread, slice(7, 8))
+    read(spread, slice(8, 10))
+    found[0][1, :2] = 0  # nobody reads what comes of padding
+    return found
+
+
+def assert_alike(model):
+    for ours, theirs in zip(reads(LeanLlama(model, COLUMNS)), reads(library(model)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_it_reads_what_the_library_reads(kind, packed, monkeypatch):
+    monkeypatch.setattr(lean_llama, "PACKED_BYTES", 2**31 if packed else 0)
+    model = llama(**KINDS[kind])
+    assert is_lean(model)
+    assert_alike(model)
+
+
+@torch.no_grad()
+def test_an_adapted_layer_counts():
+    model = llama()
+    before = reads(LeanLlama(model, COLUMNS))
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=list(ADAPTED)), model)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data += 0.1
+    model.eval()
+    assert is_lean(model)
+    assert_alike(model)
+    assert (reads(LeanLlama(model, COLUMNS))[0] - before[0]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_half_precision_rounds_as_the_library_does():
+    model = llama().bfloat16()
+    generator = torch.Generator().manual_seed(1)
+    embeds = torch.randn(2, 5, WIDTH, generator=generator).bfloat16()
+    mask = torch.ones(5, 5, dtype=torch.bool).tril().expand(2, 1, 5, 5)
+    positions = torch.arange(5).expand(2, 5)
+    ours, theirs = (
+        decoder.read(embeds, mask, positions)
+        for decoder in (LeanLlama(model, COLUMNS), library(model))
+    )
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.04)  # a few of bfloat16's steps at 2
+
+
+def test_other_models_are_left_to_the_library():
+    sizes = {name: value for name, value in SIZES.items() if name != "rope_parameters"}
+    assert not is_lean(PhiModel(PhiConfig(**sizes)))
+    scaled = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    assert not is_lean(llama(rope_parameters=scaled))
+
+
+def test_layers_that_somebody_listens_to_are_left_to_the_library():
+    model = llama()
+    handle = model.layers[1].register_forward_hook(lambda *given: None)
+    assert not is_lean(model)
+    handle.remove()
+    assert is_lean(model)
+
+
+def test_shards_are_left_to_the_library():
+    model = llama()
+    model.layers[0].mlp.up_proj.weight = nn.Parameter(torch.empty(0))  # as ZeRO-3 leaves it
+    assert not is_lean(model)

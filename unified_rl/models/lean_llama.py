@@ -1,0 +1,177 @@
+"""A Llama that reads a few columns at a time, without what a whole pass brings along."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+PACKED_BYTES = 2**31
+"""Up to this size weights are laid side by side for a session: one product for three."""
+_FIXED_ROPES = ("default", "linear", "llama3", "yarn")
+"""Those whose angles depend on the position alone."""
+
+
+def is_lean(model: nn.Module) -> bool:
+    """Whether `LeanLlama` can take the place of a model: a Llama of the library, all of it here.
+
+    Adapters and quantised layers are welcome. Weights that are spread over ranks are not: their
+    layers gather them as whole modules, which are passed by here.
+    """
+    return (
+        type(model) is LlamaModel
+        and all(type(layer) is LlamaDecoderLayer for layer in model.layers)
+        and model.rotary_emb.rope_type in _FIXED_ROPES
+        and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.layers)
+        and all(_is_whole(parameter) for parameter in model.layers.parameters())
+    )
+
+
+def _is_whole(parameter: nn.Parameter) -> bool:
+    """Not a shard: neither a distributed tensor nor the empty stand-in of ZeRO-3."""
+    distributed = hasattr(parameter, "device_mesh")
+    return not distributed and parameter.numel() > 0
+
+
+class LeanLlama:
+    """The decoder of one session (see `decoding.decoder.Decoder`).
+
+    It calls the library's norms, activations and, where they are adapted, linear layers, in the
+    library's order; what it leaves out is bookkeeping. Keys and values lie in buffers of fixed
+    size. Weights are read when it is made, so it serves one policy between two updates.
+
+    Args:
+        model: `is_lean`.
+        columns: that may be read at most.
+    """
+
+    def __init__(self, model: LlamaModel, columns: int) -> None:
+        config = model.config
+        self._columns, self._norm = columns, model.norm
+        size = sum(p.numel() * p.element_size() for p in model.layers.parameters())
+        self._layers = [_Layer(layer, size <= PACKED_BYTES) for layer in model.layers]
+        self._head_width = model.layers[0].self_attn.head_dim
+        self._queries, self._keys = config.num_attention_heads, config.num_key_value_heads
+        places = torch.arange(columns, device=model.norm.weight.device)[None]
+        cosine, sine = model.rotary_emb(model.norm.weight, places)
+        half = self._head_width // 2
+        sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
+        self._turns = torch.stack([cosine[0], sine[0]], dim=1)  # (columns, 2, head width)
+        self._filled = 0
+
+    def read(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """See `Decoder.read`."""
+        turns = self._turns[positions][:, :, :, None]  # (R, n, 2, 1, head width)
+        mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, -torch.inf)
+        hidden = embeds
+        for layer in self._layers:
+            hidden = self._through(layer, hidden, mask, turns[:, :, 0], turns[:, :, 1])
+        self._filled += embeds.shape[1]
+        return self._norm(hidden)
+
+    def rewind(self, columns: int) -> None:
+        """See `Decoder.rewind`."""
+        self._filled -= columns
+
+    def spread(self, rows: Tensor) -> None:
+        """See `Decoder.spread`."""
+        for layer in self._layers:
+            for name in ("keys", "values"):
+                old = getattr(layer, name)
+                new = old.new_empty(len(rows), *old.shape[1:])
+                new[:, :, : self._filled] = old[rows, :, : self._filled]
+                setattr(layer, name, new)
+
+    def _through(
+        self, layer: "_Layer", hidden: Tensor, mask: Tensor, cosine: Tensor, sine: Tensor
+    ) -> Tensor:
+        rows, count = hidden.shape[:2]
+        span = slice(self._filled, self._filled + count)
+        looked, kept = self._queries, self._keys
+        found = layer.attention_inputs(layer.attention_norm(hidden), self._head_width)
+        turned = found[:, :, : looked + kept]
+        halves = turned.roll(self._head_width // 2, -1)
+        turned = torch.addcmul(turned * cosine, halves, sine).transpose(1, 2)
+        keys, values = layer.buffers(rows, kept, self._columns, found)
+        keys[:, :, span] = turned[:, looked:]
+        values[:, :, span] = found[:, :, looked + kept :].transpose(1, 2)
+        queries, keys, values = (
+            turned[:, :looked],
+            keys[:, :, : span.stop],
+            values[:, :, : span.stop],
+        )
+        if count == 1 and looked != kept:  # heads that share keys ask as columns of one head
+            queries = queries.reshape(rows, kept, looked // kept, self._head_width)
+        mixed = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, enable_gqa=queries.shape[1] != kept
+        )
+        if count == 1:
+            mixed = mixed.reshape(rows, 1, -1)
+        else:
+            mixed = mixed.transpose(1, 2).reshape(rows, count, -1)
+        hidden = hidden + layer.attention_output(mixed)
+        return hidden + layer.feed(layer.feed_norm(hidden))
+
+
+class _Layer:
+    """One block: its weights as they are multiplied, and its keys and values."""
+
+    def __init__(self, layer: LlamaDecoderLayer, packed: bool) -> None:
+        attention, feed = layer.self_attn, layer.mlp
+        self.attention_norm = layer.input_layernorm
+        self.feed_norm = layer.post_attention_layernorm
+        self.attention_output = attention.o_proj
+        self._inputs = _Side((attention.q_proj, attention.k_proj, attention.v_proj), packed)
+        self._gates, self._act, self._down = (
+            _Side((feed.gate_proj, feed.up_proj), packed),
+            feed.act_fn,
+            feed.down_proj,
+        )
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def attention_inputs(self, hidden: Tensor, head_width: int) -> Tensor:
+        """(R, n, width) -> queries, keys and values: (R, n, heads, head width)."""
+        return self._inputs.whole(hidden).unflatten(-1, (-1, head_width))
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """(R, n, width) -> (R, n, width)."""
+        gate, up = self._gates.parts(hidden)
+        return self._down(self._act(gate) * up)
+
+    def buffers(self, rows: int, heads: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, (R, heads, columns, head width); made when first asked for."""
+        if self.keys is None:
+            shape = (rows, heads, columns, like.shape[-1])
+            self.keys, self.values = like.new_empty(shape), like.new_empty(shape)
+        return self.keys, self.values
+
+
+class _Side:
+    """Linear layers that read the same input: one product where they are plain and small."""
+
+    def __init__(self, layers: Sequence[nn.Module], packed: bool) -> None:
+        self._layers, self._weight, self._bias = layers, None, None
+        plain = all(
+            type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+            for layer in layers
+        )
+        if packed and plain:
+            self._weight = torch.cat([layer.weight for layer in layers])
+            self._sizes = [layer.out_features for layer in layers]
+            if layers[0].bias is not None:
+                self._bias = torch.cat([layer.bias for layer in layers])
+
+    def whole(self, hidden: Tensor) -> Tensor:
+        """Outputs of all layers, one behind the other."""
+        if self._weight is None:
+            return torch.cat(self.parts(hidden), dim=-1)
+        return functional.linear(hidden, self._weight, self._bias)
+
+    def parts(self, hidden: Tensor) -> Sequence[Tensor]:
+        """The output of each layer."""
+        if self._weight is None:
+            return [layer(hidden) for layer in self._layers]
+        return self.whole(hidden).split(self._sizes, dim=-1)
