@@ -7,6 +7,7 @@ import torch
 
 from tests.toys import FAMILIES, build
 from tests.toys.samples import drawings, questions
+from tests.toys.watching import rows_read
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape
@@ -24,10 +25,10 @@ def begin(policy, prompts, columns=12, **behaviour):
     return start(policy, rows, columns, **behaviour)
 
 
-def start(policy, rows, columns=12, guided=None, **behaviour):
+def start(policy, rows, columns=12, draws=None, **behaviour):
     size = policy.capabilities.image_size
     tape = policy._tape(rows, torch.zeros(len(rows), 0, 3, size, size), left=True)
-    return Session(policy, tape, Behaviour(**behaviour), torch.Generator(), columns, guided)
+    return Session(policy, tape, Behaviour(**behaviour), torch.Generator(), columns, draws)
 
 
 def say(session, tokens, rows=None):
@@ -95,7 +96,7 @@ def test_no_twins_without_guidance(policy):
 def test_a_session_that_draws_nothing_may_do_without_twins(policy):
     rows = [Columns(policy.capabilities.code_depth).text([1, 20, 21])]
     twice = start(policy, rows, guidance_scale=2.0)
-    alone = start(policy, rows, guided=False, guidance_scale=2.0)
+    alone = start(policy, rows, draws=torch.tensor([False]), guidance_scale=2.0)
     assert twice.unconditional is not None
     assert alone.unconditional is None
     for session in (twice, alone):
@@ -144,18 +145,51 @@ def test_running_past_the_columns_is_an_error(policy):
 def test_a_group_reads_its_prompt_once(policy, monkeypatch):
     shown = [questions(1)[0]] * 3 + [drawings(1)[0]] * 2
     copies = [dataclasses.replace(sample) for sample in shown]  # equal, but not the same
-    read, real = [], Session._read
-    monkeypatch.setattr(
-        Session, "_read", lambda *given: read.append(real(*given)) or read[-1], raising=True
-    )
+    read = rows_read(policy, monkeypatch)
     behaviour = Behaviour(max_text_tokens=3, guidance_scale=2.0)
     found = []
     for samples in (shown, copies):
         read.clear()
         trajectory, _ = policy.sample(samples, behaviour, torch.Generator().manual_seed(0))
-        found.append((len(read[0]), trajectory))
+        found.append((read[0], trajectory))
     (once, group), (each, alone) = found
-    twins = 2 if policy.template.unconditional is None else each - 5  # one of each prompt's length
-    assert (once, each) == (2 + twins, 5 + twins)
+    assert (once, each) == (2 + 1, 5 + 1)  # and the twin of the drawings
     assert torch.equal(group.tape["ids"], alone.tape["ids"])
     assert (group.logprobs - alone.logprobs).abs().max() <= TOLERANCE
+
+
+@torch.no_grad()
+def test_rows_that_retire_are_read_no_more(policy, monkeypatch):
+    read = rows_read(policy, monkeypatch)
+    prompts = [[1, 20, 21], [1, 30], [1, 31, 32], [1, 33]]
+    words = [[23, 24, 25, 26], [27, 28, 29, 23], [24, 25, 26, 27]]
+    some, all_of_them = begin(policy, prompts), begin(policy, prompts)
+    going_on = [False, True, False, False]
+    say(some, words[0])
+    say(all_of_them, words[0])
+    some.retire(torch.tensor([False, False, True, False]))  # a quarter is not worth a move
+    some.retire(~torch.tensor(going_on))
+    read.clear()
+    for tokens in words[1:]:
+        say(some, tokens, going_on)
+    assert read == [1, 1]
+    for tokens in words[1:]:
+        say(all_of_them, tokens, going_on)
+    assert read == [1, 1, 4, 4]
+    assert (some.conditional[1] - all_of_them.conditional[1]).abs().max() <= TOLERANCE
+    for name, field in all_of_them.trajectory().tape.items():
+        assert torch.equal(some.trajectory().tape[name], field), name
+
+
+@torch.no_grad()
+def test_answers_that_end_leave_the_batch(policy, monkeypatch):
+    read = rows_read(policy, monkeypatch)
+    samples = questions(8)
+    behaviour = Behaviour(max_text_tokens=12)
+    lean, _ = policy.sample(samples, behaviour, torch.Generator().manual_seed(0))
+    assert read[0] == 8 and min(read) <= 4
+    monkeypatch.setattr(Session, "retire", lambda *given: None)
+    whole, _ = policy.sample(samples, behaviour, torch.Generator().manual_seed(0))
+    assert read[-1] == 8
+    assert torch.equal(lean.tape["ids"], whole.tape["ids"])
+    assert (lean.logprobs - whole.logprobs).abs().max() <= TOLERANCE

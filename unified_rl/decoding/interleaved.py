@@ -35,10 +35,11 @@ def interleave(session: Session, starts_with_image: Tensor, may_continue: Tensor
     model, limit = session.model, session.behaviour.max_image_count
     while True:
         if bool(writing.any()):
-            asked, ended = _write_text(session, writing, step)
+            may_draw = may_continue & (images < limit)
+            asked, ended = _write_text(session, writing, step, drawing, may_draw)
             finished |= ended
             step += writing
-            drawing |= asked & may_continue & (images < limit)
+            drawing |= asked & may_draw
         if not bool(drawing.any()):
             return finished
         writing = drawing & may_continue
@@ -49,8 +50,13 @@ def interleave(session: Session, starts_with_image: Tensor, may_continue: Tensor
         drawing = torch.zeros_like(drawing)
 
 
-def _write_text(session: Session, rows: Tensor, segment: Tensor) -> tuple[Tensor, Tensor]:
-    """Draws one text segment of each row; which of them asked for an image, and which ended."""
+def _write_text(
+    session: Session, rows: Tensor, segment: Tensor, drawing: Tensor, may_draw: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draws one text segment of each row; which of them asked for an image, and which ended.
+
+    Rows that wait to draw, and those that may draw once they ask, go on; the others end here.
+    """
     model, behaviour = session.model, session.behaviour
     active = rows.clone()
     asked, ended = torch.zeros_like(rows), torch.zeros_like(rows)
@@ -65,6 +71,7 @@ def _write_text(session: Session, rows: Tensor, segment: Tensor) -> tuple[Tensor
         active &= ~(asked | ended)
         if not bool(active.any()):
             break
+        session.retire(~(active | drawing | (asked & may_draw)))
     return asked, ended
 
 

@@ -65,7 +65,8 @@ class Session:
 
     All rows share one column cursor. A row that has nothing to say at a column leaves a gap there:
     gaps are not attended to and do not count as positions, so a row's values do not depend on its
-    mates. With guidance the unconditional twins are decoded beside, as rows B to 2B.
+    mates. With guidance the unconditional twins are decoded beside, as rows B to 2B. Twins of rows
+    that draw nothing, and rows that have ended, are not read (`retire`).
 
     Args:
         model: what is decoded.
@@ -73,8 +74,7 @@ class Session:
         behaviour: how tokens are drawn.
         generator: source of all randomness.
         columns: positions to provide for beyond the prompt.
-        guided: whether the twins are decoded too, which only drawings need; None: where the
-            behaviour is guided.
+        draws: (B,) bool, rows that may draw: twins are of use to no other; None for all.
         same_as: (B,) int64, for each row the first one with the same prompt, which is read once
             for all of them; None reads every row's.
     """
@@ -86,12 +86,12 @@ class Session:
         behaviour: Behaviour,
         generator: torch.Generator,
         columns: int,
-        guided: bool | None = None,
+        draws: Tensor | None = None,
         same_as: Tensor | None = None,
     ) -> None:
         self.model, self.behaviour, self.generator = model, behaviour, generator
         self.prompt = prompt
-        self.guided = behaviour.guided if guided is None else guided
+        self.guided = behaviour.guided and (draws is None or bool(draws.any()))
         self.rows, width, self.depth = prompt.ids.shape
         total, device = width + columns, prompt.ids.device
         batch = 2 * self.rows if self.guided else self.rows
@@ -106,6 +106,9 @@ class Session:
         self.cursor = 0
         self.length = torch.zeros(batch, dtype=torch.long, device=device)
         self.decoder = model.new_decoder(total)
+        self._live = torch.arange(batch, device=device)  # rows that are read
+        if self.guided and draws is not None:
+            self._live = self._live[torch.cat([torch.ones_like(draws), draws])]
         self._image: _ImageRoom | None = None
         self._write(prompt.ids, prompt.kind, prompt.twin_ids, prompt.twin_kind)
         self.state = self._read_prompts(same_as)
@@ -120,6 +123,17 @@ class Session:
     def unconditional(self) -> Tensor | None:
         """(B, width): the same of the twins; None without guidance."""
         return self.state[self.rows :] if self.guided else None
+
+    def retire(self, rows: Tensor) -> None:
+        """Stops reading rows that nothing will follow, once they are half of those that are read.
+
+        Args:
+            rows: (B,) bool, all of them so far.
+        """
+        kept = ~rows.repeat(len(self.kind) // self.rows)[self._live]
+        if 0 < int(kept.sum()) <= len(kept) // 2:
+            self.decoder.spread(kept.nonzero()[:, 0])
+            self._live = self._live[kept]
 
     def force(self, token: int, rows: Tensor, segment: Tensor) -> None:
         """Appends a structural token that the policy does not choose."""
@@ -201,7 +215,7 @@ class Session:
             codes, embeds = codes.repeat(2, 1), embeds.repeat(2, 1, 1)
         self.ids[:, column] = codes
         step = column - room.start
-        hidden = self.decoder.read(
+        hidden = self._decode(
             embeds, room.seen[..., : column + 1], room.positions[:, step : step + 1]
         )[:, 0]
         if room.drawing is not None:
@@ -303,35 +317,49 @@ class Session:
         if self.guided:
             twins = torch.cat([prompt.twin_ids, prompt.twin_kind], dim=1)
             first = torch.cat([first, self.rows + _first_alike(twins)])
-        chosen, group = first.unique(return_inverse=True)
+        chosen, group = first[self._live].unique(return_inverse=True)
+        ids, kind = self.ids[chosen, :width], self.kind[chosen, :width]
         features = None
         if prompt.shown.shape[1]:  # twins, which come last, are shown no image
             features = self.model.image_features(prompt.shown[chosen[chosen < self.rows]])
             empty = features.new_zeros(len(chosen) - len(features), *features.shape[1:])
             features = torch.cat([features, empty])
-        hidden = self._read(chosen, width, features)[:, -1]
+        embeds = self.model.embed(ids, kind, features)
+        segment = torch.full_like(kind, -1)
+        mask = self.model.visibility(kind, segment, 0)[:, None]
+        positions = ((kind != Kind.PAD).cumsum(1) - 1).clamp_min(0)
+        last = self.decoder.read(embeds, mask, positions)[:, -1]
         if len(chosen) < len(group):
             self.decoder.spread(group)
-        return hidden[group]
+        return self._everyone(last[group])
 
     def _run(self, count: int) -> Tensor:
         """Reads the `count` columns at the cursor: (R, count, width)."""
-        return self._read(slice(None), count, None)
-
-    def _read(self, rows: Tensor | slice, count: int, features: Tensor | None) -> Tensor:
-        span = slice(self.cursor, self.cursor + count)
-        ids, kind = self.ids[rows, span], self.kind[rows, : span.stop]
-        valid = kind != Kind.PAD
+        end = self.cursor + count
+        span = slice(self.cursor, end)
+        ids, valid = self.ids[:, span], self.kind[:, :end] != Kind.PAD
         if count == 1:
-            mask = valid[:, None, None]
-            positions = self.length[rows, None]
+            mask, positions = valid[:, None, None], self.length[:, None]
         else:
-            segment = self.segment[:, : span.stop].repeat(len(self.kind) // self.rows, 1)[rows]
-            mask = self.model.visibility(kind, segment, span.start)[:, None]
-            counted = valid[:, span].cumsum(1) - 1
-            positions = (self.length[rows, None] + counted).clamp_min(0)
-        embeds = self.model.embed(ids, kind[:, span], features)
-        return self.decoder.read(embeds, mask, positions)
+            segment = self.segment[:, :end].repeat(len(self.kind) // self.rows, 1)
+            mask = self.model.visibility(self.kind[:, :end], segment, self.cursor)[:, None]
+            positions = (self.length[:, None] + valid[:, span].cumsum(1) - 1).clamp_min(0)
+        return self._decode(self.model.embed(ids, self.kind[:, span], None), mask, positions)
+
+    def _decode(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Reads columns of all rows that are read: (R, n, width), 0 for the others."""
+        live = self._live
+        if len(live) == len(self.kind):
+            return self.decoder.read(embeds, mask, positions)
+        return self._everyone(self.decoder.read(embeds[live], mask[live], positions[live]))
+
+    def _everyone(self, hidden: Tensor) -> Tensor:
+        """Of the rows that are read -> of all."""
+        if len(hidden) == len(self.kind):
+            return hidden
+        whole = hidden.new_zeros(len(self.kind), *hidden.shape[1:])
+        whole[self._live] = hidden
+        return whole
 
 
 @dataclass(frozen=True)

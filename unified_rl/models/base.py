@@ -236,14 +236,27 @@ class UnifiedPolicy(nn.Module):
         Raises:
             ConfigError: a prompt and its longest answer are longer than the context.
         """
+        trajectory, finished = self.draw(samples, behaviour, generator)
+        return trajectory, self.completions(trajectory, finished.tolist())
+
+    @torch.no_grad()
+    def draw(
+        self, samples: Sequence[Sample], behaviour: Behaviour, generator: torch.Generator
+    ) -> tuple[Trajectory, Tensor]:
+        """The tokens of a completion for each sample, and (B,) bool, which were not cut off.
+
+        Raises:
+            ConfigError: see `sample`.
+        """
         rows = [self._prompt_columns(sample) for sample in samples]
         for sample, row in zip(samples, rows, strict=True):
             self._require_room(sample, len(row.ids), self.longest_answer(sample.task, behaviour))
         tape = self._tape(rows, shown_images(self, samples), left=True)
         tasks = [sample.task for sample in samples]
         columns = self._columns_of_batch(tasks, behaviour)
-        guided = behaviour.guided and any(task in DRAWING_TASKS for task in tasks)
-        session = Session(self, tape, behaviour, generator, columns, guided, self._same(samples))
+        draws = torch.tensor([task in DRAWING_TASKS for task in tasks], device=self.device)
+        same_as = self._same(samples)
+        session = Session(self, tape, behaviour, generator, columns, draws, same_as)
         starts_with_image = [task == Task.TEXT_TO_IMAGE for task in tasks]
         may_continue = [task == Task.INTERLEAVED for task in tasks]
         finished = interleave(
@@ -251,8 +264,7 @@ class UnifiedPolicy(nn.Module):
             torch.tensor(starts_with_image, device=self.device),
             torch.tensor(may_continue, device=self.device),
         )
-        trajectory = session.trajectory()
-        return trajectory, self.completions(trajectory, finished.tolist())
+        return session.trajectory(), finished
 
     def encode(
         self,
