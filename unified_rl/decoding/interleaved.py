@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from unified_rl.decoding.decodable import Decodable
 from unified_rl.decoding.sampling import draw
-from unified_rl.decoding.session import Decodable, Session
+from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind
 
 
