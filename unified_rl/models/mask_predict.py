@@ -25,6 +25,7 @@ from unified_rl.decoding.sampling import draw
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind, Tape, causal_visibility, image_visibility
 from unified_rl.models.base import UnifiedPolicy
+from unified_rl.models.lean_logprobs import score_in_parts
 from unified_rl.models.pictures import drawn_codes
 from unified_rl.models.soft_images import PLAIN
 
@@ -217,16 +218,19 @@ class MaskPredictPolicy(UnifiedPolicy):
         hidden = self.read(tape, kept if views else None)
         unguided = None if twin is None else self.read(twin, kept_twin if views else None)
         result = self._text_logprobs(trajectory, tape, hidden)
+        revealed = []
         if placed is not None:
-            place = placed.owner[:, None], placed.columns
-            states = hidden[place], None if unguided is None else unguided[place]
-            result = self._score(trajectory, placed, *states, result)
+            rows, columns, _, _ = placed.places()
+            own = None if unguided is None else unguided[rows, columns]
+            revealed.append(_Revealed(rows, columns, hidden[rows, columns], own))
         if views is not None:
             for part in views.split(max(1, REPLAYED_COLUMNS // views.columns.shape[1])):
                 seen = self._read_behind(tape, kept, part)
                 unseen = None if twin is None else self._read_behind(twin, kept_twin, part)
-                result = self._score(trajectory, part, seen, unseen, result)
-        return result
+                rows, columns, *inside = part.places()
+                own = None if unseen is None else unseen[*inside]
+                revealed.append(_Revealed(rows, columns, seen[*inside], own))
+        return self._score(trajectory, revealed, result) if revealed else result
 
     def _read_behind(self, tape: Tape, kept: KeptCache, views: "_Views") -> Tensor:
         """(E, N + 2, width): states of the views behind the columns that precede their images."""
@@ -245,25 +249,42 @@ class MaskPredictPolicy(UnifiedPolicy):
         )
 
     def _score(
-        self,
-        trajectory: Trajectory,
-        views: "_Views",
-        hidden: Tensor,
-        twin: Tensor | None,
-        result: Tensor,
+        self, trajectory: Trajectory, revealed: Sequence["_Revealed"], result: Tensor
     ) -> Tensor:
-        """`result` with the log-probabilities of what was chosen in the views."""
-        index, offsets = views.chosen.nonzero(as_tuple=True)
-        rows, columns = views.owner[index], views.columns[index, offsets]
-        support = trajectory.tape.get("image_support")
-        log_probs = self.code_log_probs(
-            hidden[index, offsets],
-            None if twin is None else twin[index, offsets],
-            trajectory.behaviour,
-            None if support is None else support[rows, columns],
+        """`result` with the log-probabilities of what was revealed."""
+        rows, columns, states, twin = (
+            None if fields[0] is None else torch.cat(fields)
+            for fields in zip(*revealed, strict=True)
         )
-        scores = _of(log_probs, trajectory.tape["ids"][rows, columns, 0])
+        behaviour, support = trajectory.behaviour, trajectory.tape.get("image_support")
+
+        def score(
+            states: Tensor, unguided: Tensor | None, codes: Tensor, rows: Tensor, columns: Tensor
+        ) -> Tensor:
+            kept = None if support is None else support[rows, columns]
+            return _of(self.code_log_probs(states, unguided, behaviour, kept), codes)
+
+        codes = trajectory.tape["ids"][rows, columns, 0]
+        logits = self.mask_code if behaviour.constrained else self.text_vocabulary_size
+        fields = states, twin, codes, rows, columns
+        scores = score_in_parts(score, fields, logits * (1 if twin is None else 2))
         return result.index_put((rows, columns, torch.zeros_like(rows)), scores)
+
+
+class _Revealed(NamedTuple):
+    """Codes with the states that they were chosen from.
+
+    Attributes:
+        rows: (R,) of the tape.
+        columns: (R,) of the tape.
+        states: (R, width).
+        twin: (R, width) those of the unconditional twins, if guided.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    states: Tensor
+    twin: Tensor | None
 
 
 class _Views(NamedTuple):
@@ -280,6 +301,11 @@ class _Views(NamedTuple):
     columns: Tensor
     ids: Tensor
     chosen: Tensor
+
+    def places(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Where the chosen codes stand: rows and columns of the tape, entries and offsets here."""
+        entries, offsets = self.chosen.nonzero(as_tuple=True)
+        return self.owner[entries], self.columns[entries, offsets], entries, offsets
 
     def split(self, count: int) -> Iterator["_Views"]:
         """Parts of at most `count`."""

@@ -11,6 +11,7 @@ from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Kind, Tape
 from unified_rl.models.base import UnifiedPolicy
+from unified_rl.models.lean_logprobs import score_in_parts
 from unified_rl.models.pictures import drawn_codes
 from unified_rl.models.soft_images import PLAIN
 
@@ -104,12 +105,16 @@ class NextPositionPolicy(UnifiedPolicy):
         if trajectory.behaviour.replays_guided:
             drawn, places = rows.unique(return_inverse=True)  # words are scored without the twin
             twin = self.read(Tape(*(field[drawn] for field in tape.twin)))[places, readers]
-        support = trajectory.tape.get("image_support")
-        scores = self.score_codes(
-            hidden[rows, readers],
-            twin,
-            tape.ids[rows, columns],
-            trajectory.behaviour,
-            None if support is None else support[rows, columns],
-        )
-        return result.index_put((rows, columns), scores)
+        behaviour, support = trajectory.behaviour, trajectory.tape.get("image_support")
+
+        def score(
+            states: Tensor, unguided: Tensor | None, codes: Tensor, rows: Tensor, columns: Tensor
+        ) -> Tensor:
+            kept = None if support is None else support[rows, columns]
+            return self.score_codes(states, unguided, codes, behaviour, kept)
+
+        codes = tape.ids[rows, columns]
+        own = self.capabilities
+        logits = own.code_depth * own.codebook_size * (1 if twin is None else 2)
+        fields = hidden[rows, readers], twin, codes, rows, columns
+        return result.index_put((rows, columns), score_in_parts(score, fields, logits))
