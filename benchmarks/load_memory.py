@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.memory import forget_peak, peak_bytes
 from tests.models.official_janus import PUBLISHED, official_shapes, published
 from unified_rl.models.janus import official
 from unified_rl.models.weights import FolderWeights
@@ -42,19 +43,11 @@ def write(folder: Path, stored: torch.dtype, suffix: str) -> int:
     return size
 
 
-def peak_bytes() -> int:
-    """Most memory that was ever resident, mapped files included."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM")
-
-
 def measure(folder: Path, dtype: torch.dtype) -> dict[str, float]:
     """Loads in this process; the peak counts from here on, everything resident included."""
     settings = json.loads((folder / "config.json").read_text())
     config = official.janus_config(settings)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    forget_peak()
     before, start = peak_bytes(), time.perf_counter()
     model = official.build(config, FolderWeights(folder), official.KEY_MAP, dtype)
     seconds = time.perf_counter() - start
