@@ -19,9 +19,9 @@ def score_in_parts(
     and so is all else that `score` does, from the given states on. What fits into one part is
     scored at once and keeps its logits, so that small models pay nothing.
 
-    The parts follow from sizes alone, not from whether a gradient is wanted, so that two replays of
-    the same rows give the very same numbers. Each calls `score` once, and no rows call it once too:
-    processes whose heads are sharded must have equally many parts.
+    The parts are of equal height, give or take a row. They follow from sizes alone, not from
+    whether a gradient is wanted, so that two replays of the same rows give the very same numbers.
+    Each calls `score` once, and so do no rows at all.
 
     Args:
         score: takes (r, ...) parts of `rows` and returns (r, ...); each row must be scored by
@@ -33,14 +33,12 @@ def score_in_parts(
         (R, ...), equal to `score(*rows)` but for how matrix products of another height round.
     """
     count = len(rows[0])
-    most = max(1, LOGITS_AT_ONCE // logits_per_row)
-    part_count = -(-count // most)
+    part_count = -(-count // max(1, LOGITS_AT_ONCE // logits_per_row))
     if part_count <= 1:
         return score(*rows)
-    size = -(-count // part_count)  # of equal heights, so that no part is a single row
-    parts = [[None] * part_count if field is None else field.split(size) for field in rows]
-    scored = [_score_again(score, *part) for part in zip(*parts, strict=True)]
-    return torch.cat(scored)
+    sizes = [count // part_count + (part < count % part_count) for part in range(part_count)]
+    parts = [[None] * part_count if field is None else field.split(sizes) for field in rows]
+    return torch.cat([_score_again(score, *part) for part in zip(*parts, strict=True)])
 
 
 def _score_again(score: Callable[..., Tensor], *part: Tensor | None) -> Tensor:
