@@ -10,6 +10,7 @@ from tests.toys import FAMILIES, build
 from tests.toys.samples import drawings, mixed, questions, stories, sums
 from tests.toys.watching import rows_read
 from unified_rl.core.trajectory import Modality
+from unified_rl.models import shared_prompts
 
 GUIDED = replace(PLAIN, guidance_scale=5.0)
 
@@ -67,6 +68,7 @@ def test_replay_reads_the_twins_of_drawings_only(policy, name, monkeypatch):
     trajectory, _ = policy.sample(mixed(), BEHAVIOURS[name], seeded())
     drawn = int(trajectory.mask_of(Modality.IMAGE).flatten(1).any(1).sum())
     assert 2 <= drawn < 6  # two drawings and what stories drew, but no question and no sum
+    monkeypatch.setattr(shared_prompts, "WORTH", 0.0)  # each tape in one pass
     states = watched(policy, monkeypatch, "backbone")
     replayed = policy.logprobs(trajectory)
     assert [len(hidden) for hidden in states] == ([6, drawn] if name == "guided" else [6])

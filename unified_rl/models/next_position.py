@@ -13,6 +13,7 @@ from unified_rl.decoding.tape import Kind, Tape
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.models.lean_logprobs import score_in_parts
 from unified_rl.models.pictures import drawn_codes
+from unified_rl.models.shared_prompts import read_sharing
 from unified_rl.models.soft_images import PLAIN
 
 
@@ -77,7 +78,7 @@ class NextPositionPolicy(UnifiedPolicy):
     def logprobs(self, trajectory: Trajectory) -> Tensor:
         """Scores every action again; see `Policy.logprobs`."""
         tape = Tape(*(trajectory.tape[name] for name in Tape._fields))
-        hidden = self.read(tape)
+        hidden = read_sharing(self, tape)
         text = self._text_logprobs(trajectory, tape, hidden)
         return text + self._image_logprobs(trajectory, tape, hidden)
 
@@ -104,7 +105,7 @@ class NextPositionPolicy(UnifiedPolicy):
         twin = None
         if trajectory.behaviour.replays_guided:
             drawn, places = rows.unique(return_inverse=True)  # words are scored without the twin
-            twin = self.read(Tape(*(field[drawn] for field in tape.twin)))[places, readers]
+            twin = read_sharing(self, Tape(*(field[drawn] for field in tape.twin)))[places, readers]
         behaviour, support = trajectory.behaviour, trajectory.tape.get("image_support")
 
         def score(
