@@ -56,5 +56,8 @@ def test_the_same_seed_trains_the_same_weights(make):
 def test_micro_batches_change_no_gradient(make, family, size):
     whole, parts = gradients(make(family)), gradients(make(family, micro_batch_size=size))
     assert set(whole) == set(parts)
-    assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
-    assert max((whole[name] - parts[name]).abs().max() for name in whole) <= 1e-6
+    largest = max(gradient.abs().max() for gradient in whole.values())
+    assert largest > 1e-3
+    # Where rows of a prompt are read together or apart, float32 sums round at the largest's scale.
+    gap = max((whole[name] - parts[name]).abs().max() for name in whole)
+    assert gap <= 1e-6 * max(1.0, largest)
