@@ -21,6 +21,7 @@ from tests.toys import SPOKEN, build
 from tests.toys.samples import drawings, mixed, questions, stories, sums
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.trajectory import Modality
+from unified_rl.decoding.support import unpack
 from unified_rl.decoding.tape import Kind
 
 REPLAY_TOLERANCE = 1e-5
@@ -89,7 +90,11 @@ def test_moved_policy_is_renormalised_over_the_recorded_support(family, modality
     trajectory, _ = policy.sample(sample, BEHAVIOURS["truncated"], seeded())
     recorded = {Modality.TEXT: "text_support", Modality.IMAGE: "image_support"}[modality]
     column = int(trajectory.mask_of(modality)[0, :, 0].nonzero()[0])
-    support = trajectory.tape[recorded][0, column]
+    count = {
+        Modality.TEXT: policy.text_vocabulary_size,
+        Modality.IMAGE: policy.capabilities.codebook_size,
+    }[modality]
+    support = unpack(trajectory.tape[recorded][0, column], count)
     support = support[0] if support.ndim == 2 else support  # of depth 0
     with torch.no_grad():
         for parameter in policy.parameters():

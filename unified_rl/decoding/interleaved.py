@@ -6,6 +6,7 @@ from torch import Tensor
 from unified_rl.decoding.decodable import Decodable
 from unified_rl.decoding.sampling import draw
 from unified_rl.decoding.session import Session
+from unified_rl.decoding.support import pack
 from unified_rl.decoding.tape import Kind
 
 
@@ -65,7 +66,7 @@ def _write_text(
         log_probs = model.text_log_distribution(session.conditional, behaviour)
         token, log_prob = draw(log_probs, session.generator)
         if behaviour.text.truncates and behaviour.text.temperature > 0:
-            session.record("text_support", torch.isfinite(log_probs)[:, None])
+            session.record("text_support", pack(torch.isfinite(log_probs))[:, None])
         _push_text(session, token, active, segment, log_prob)
         asked |= active & (token == model.image_trigger_id)
         ended |= active & (token == model.end_of_text_id)

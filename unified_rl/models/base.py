@@ -20,6 +20,7 @@ from unified_rl.decoding.decoder import Decoder, LibraryDecoder
 from unified_rl.decoding.interleaved import columns_needed, interleave
 from unified_rl.decoding.sampling import log_distribution
 from unified_rl.decoding.session import Session
+from unified_rl.decoding.support import unpack
 from unified_rl.decoding.tape import Columns, Kind, Tape, causal_visibility, stack
 from unified_rl.models.lean_logprobs import score_in_parts
 from unified_rl.models.pictures import (
@@ -418,16 +419,16 @@ class UnifiedPolicy(nn.Module):
 
     def _text_logprobs(self, trajectory: Trajectory, tape: Tape, hidden: Tensor) -> Tensor:
         rows, columns = trajectory.mask_of(Modality.TEXT)[..., 0].nonzero(as_tuple=True)
-        support = trajectory.tape.get("text_support")
+        support, width = trajectory.tape.get("text_support"), self.text_vocabulary_size
 
         def score(states: Tensor, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-            kept = None if support is None else support[rows, columns]
+            kept = None if support is None else unpack(support[rows, columns], width)
             log_probs = self.text_log_distribution(states, trajectory.behaviour, kept)
             return log_probs.gather(-1, ids[:, None]).squeeze(-1)
 
         # a token is predicted by the state before it
         fields = hidden[rows, columns - 1], tape.ids[rows, columns, 0], rows, columns
-        chosen = score_in_parts(score, fields, self.text_vocabulary_size)
+        chosen = score_in_parts(score, fields, width)
         result = torch.zeros_like(trajectory.logprobs)
         return result.index_put((rows, columns, torch.zeros_like(rows)), chosen)
 

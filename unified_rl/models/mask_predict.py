@@ -23,6 +23,7 @@ from unified_rl.decoding.masked import (
 )
 from unified_rl.decoding.sampling import draw
 from unified_rl.decoding.session import Session
+from unified_rl.decoding.support import pack, unpack
 from unified_rl.decoding.tape import Kind, Tape, causal_visibility, image_visibility
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.models.lean_logprobs import score_in_parts
@@ -130,7 +131,7 @@ class MaskPredictPolicy(UnifiedPolicy):
                 logprobs = torch.where(reveal == step, scores, logprobs)
         session.record("reveal", functional.pad(reveal, (1, 1), value=GIVEN))
         if supports is not None:
-            session.record("image_support", functional.pad(supports, (0, 0, 1, 1)))
+            session.record("image_support", functional.pad(pack(supports), (0, 0, 1, 1)))
         scored = _sample_steps(reveal, session) if behaviour.replays_some_steps else reveal >= 0
         padded = functional.pad(logprobs, (1, 1))[..., None]
         session.push(
@@ -261,7 +262,7 @@ class MaskPredictPolicy(UnifiedPolicy):
         def score(
             states: Tensor, unguided: Tensor | None, codes: Tensor, rows: Tensor, columns: Tensor
         ) -> Tensor:
-            kept = None if support is None else support[rows, columns]
+            kept = None if support is None else unpack(support[rows, columns], self.mask_code)
             return _of(self.code_log_probs(states, unguided, behaviour, kept), codes)
 
         codes = trajectory.tape["ids"][rows, columns, 0]

@@ -9,6 +9,7 @@ from torch import Tensor
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.session import Session
+from unified_rl.decoding.support import pack, unpack
 from unified_rl.decoding.tape import Kind, Tape
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.models.lean_logprobs import score_in_parts
@@ -70,7 +71,7 @@ class NextPositionPolicy(UnifiedPolicy):
             if twin is not None and not behaviour.replays_guided:
                 logprobs = self.score_codes(session.conditional, None, codes, behaviour, support)
             if support is not None:
-                session.record("image_support", support[:, None])
+                session.record("image_support", pack(support)[:, None])
             session.push_codes(codes, logprobs)
         if bool(closing.any()):
             session.force(self.end_of_image_id, closing, segment)
@@ -107,15 +108,15 @@ class NextPositionPolicy(UnifiedPolicy):
             drawn, places = rows.unique(return_inverse=True)  # words are scored without the twin
             twin = read_sharing(self, Tape(*(field[drawn] for field in tape.twin)))[places, readers]
         behaviour, support = trajectory.behaviour, trajectory.tape.get("image_support")
+        own = self.capabilities
 
         def score(
             states: Tensor, unguided: Tensor | None, codes: Tensor, rows: Tensor, columns: Tensor
         ) -> Tensor:
-            kept = None if support is None else support[rows, columns]
+            kept = None if support is None else unpack(support[rows, columns], own.codebook_size)
             return self.score_codes(states, unguided, codes, behaviour, kept)
 
         codes = tape.ids[rows, columns]
-        own = self.capabilities
         logits = own.code_depth * own.codebook_size * (1 if twin is None else 2)
         fields = hidden[rows, readers], twin, codes, rows, columns
         return result.index_put((rows, columns), score_in_parts(score, fields, logits))
