@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from unified_rl.core.durable import write_text
 from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.cli import choice, run
 from unified_rl.runtime.output import settle_output
@@ -107,7 +108,7 @@ def _evaluate(scoring: DictConfig, planned: Plan) -> dict[str, Any]:
     if not (written.is_file() and stamp.is_file() and stamp.read_text().startswith(key)):
         started = time.perf_counter()
         evaluate_from(scoring, label=f"{planned.phase.name}: evaluate")
-        stamp.write_text(f"{key} {time.perf_counter() - started}")
+        write_text(stamp, f"{key} {time.perf_counter() - started}")
     seconds = float(stamp.read_text().split()[1])
     return {"evaluation": json.loads(written.read_text()), "evaluate_s": seconds}
 

@@ -44,6 +44,7 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
         sample_every=config.sample_every,
         checkpoint_every=config.checkpoint_every,
         label=label or type(stage).__name__,
+        survival=instantiate(config.survival),
     )
 
 

@@ -47,7 +47,7 @@ def kill_in_training(root):
     """SIGKILL as soon as the warm-up can go on from somewhere; the iterations that are saved."""
     process, folder = start(root), root / "outputs" / "demo" / "micro_janus" / "warmup"
     try:
-        while not list(folder.glob("resumable/*.ckpt")):
+        while not list(folder.glob("resumable/*/[0-9]*/state.ckpt")):
             if process.poll() is not None:
                 pytest.fail(process.stdout.read())
             time.sleep(0.005)

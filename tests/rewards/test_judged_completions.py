@@ -60,7 +60,7 @@ def test_figures_are_of_the_completions_that_are_judged():
             "cycle": 2, "cycle_std": 1, "cycle_share": 8 / 15,
             "accuracy": 0.5, "accuracy_std": 0.5, "accuracy_share": 4 / 15,
             "format": 0.75, "format_std": 3**0.5 / 4, "format_share": 3 / 15,
-            "reward": 2.25, "reward_std": 19**0.5 / 4,
+            "reward": 2.25, "reward_std": 19**0.5 / 4, "nonfinite_rewards": 0,
         }
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_what_no_counting_reward_judges_is_no_part_of_the_total():
 
 def test_a_rollout_without_any_judgement_has_no_figures():
     hybrid = HybridReward({"accuracy": Given(of_some([0] * 4, [False] * 4))}, flat_patience=1)
-    assert hybrid.metrics(hybrid(FOUR)) == {}
+    assert hybrid.metrics(hybrid(FOUR)) == {"nonfinite_rewards": 0}
 
 
 def test_standardising_takes_only_what_is_judged():

@@ -13,12 +13,14 @@ from unified_rl.data.mixture import SampleDataModule
 from unified_rl.objectives.grpo import GrpoObjective
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.runtime import training
+from unified_rl.runtime.survival import Survival
 from unified_rl.runtime.tracking import loggers
 from unified_rl.stages.optimisation import Optimisation
 from unified_rl.stages.unified_grpo import UnifiedGRPO
 from unified_rl.stages.warmup_sft import WarmupSFT
 
 ITERATIONS, SAVED = 6, 3
+NOTHING = Survival(divergence_limit=None)
 OPTIMISATION = Optimisation(learning_rate=1e-2, warmup=2, schedule="cosine", weight_decay=0.1)
 
 
@@ -57,7 +59,9 @@ class Counter(lightning.Callback):
         self.taken.append(stage.iteration)
 
 
-def go(output, stage, *watchers, every=SAVED, mode="disabled", group=None, **config):
+def go(
+    output, stage, *watchers, every=SAVED, mode="disabled", group=None, survival=NOTHING, **config
+):
     """Trains on one thread; the iterations that it took."""
     torch.set_num_threads(1)
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -90,5 +94,6 @@ def go(output, stage, *watchers, every=SAVED, mode="disabled", group=None, **con
         sample_every=1,
         checkpoint_every=every,
         label="test",
+        survival=survival,
     )
     return counter.taken

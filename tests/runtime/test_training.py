@@ -3,9 +3,10 @@
 Real stages over a random Janus of two layers; a run is 6 iterations, saved every 3.
 """
 
+import contextlib
 import csv
-import errno
 import json
+import resource
 import shutil
 
 import lightning
@@ -14,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.runtime.runs import ITERATIONS, STAGES, go, grpo, random_janus, sft
-from unified_rl.core.errors import CheckpointError
+from unified_rl import stages
+from unified_rl.core.errors import StorageError, TrainingError
+from unified_rl.runtime.snapshots import STATE, Snapshots
 from unified_rl.stages.base import Stage
 
 
@@ -69,7 +72,8 @@ def rows(output):
 
 
 def resumables(output):
-    return sorted((output / "resumable").iterdir())
+    """The checkpoints of a run, by iteration."""
+    return sorted((output / "resumable").glob("*/" + "[0-9]" * 6))
 
 
 @pytest.fixture(scope="module", params=STAGES)
@@ -107,7 +111,7 @@ def test_a_run_writes_a_row_an_iteration(whole):
 
 
 def test_a_finished_run_needs_no_resumable_checkpoint(whole):
-    assert resumables(whole[1]) == []
+    assert not list((whole[1] / "resumable").iterdir())
 
 
 def test_training_moves_the_weights(whole):
@@ -175,10 +179,14 @@ def test_metrics_of_a_killed_run_are_those_of_a_whole_one(whole, resumed):
 
 def test_seconds_before_the_kill_count(tmp_path, monkeypatch):
     go_and_die(tmp_path, sft())
-    (path,) = resumables(tmp_path)
-    state = torch.load(path, weights_only=True)
+    (place,) = resumables(tmp_path)
+    state = torch.load(place / STATE, weights_only=True)
     state["callbacks"]["Resumable"]["wall_s"] = 1000.0
-    torch.save(state, path)
+    snapshots = Snapshots(place.parent)
+    snapshots.begin(3)
+    torch.save(state, snapshots.beside(3))
+    snapshots.seal(3)
+    snapshots.publish(3)
     go(tmp_path, sft())
     assert json.loads((tmp_path / "result.json").read_text())["wall_s"] > 1000
 
@@ -202,8 +210,8 @@ def test_a_checkpoint_never_runs_ahead_of_the_metrics(tmp_path, monkeypatch):
     ahead, count = [], Stage.on_train_batch_end
 
     def look(stage, *arguments):  # Lightning calls this one behind all callbacks
-        for path in tmp_path.glob("resumable/*.ckpt"):
-            saved = torch.load(path, weights_only=True)["iteration"]
+        if found := resumables(tmp_path):
+            saved = torch.load(found[-1] / STATE, weights_only=True)["iteration"]
             ahead.append(saved - len(rows(tmp_path)))
         count(stage, *arguments)
 
@@ -234,24 +242,86 @@ def test_another_configuration_keeps_no_rows(tmp_path):
     assert len(rows(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-5000], lambda b: b[:10], lambda b: b"no"])
-def test_a_broken_checkpoint_means_a_new_start(tmp_path, caplog, damage):
+def damage(place):
+    """One bit of a weight flips, which torch would load."""
+    content = bytearray((place / STATE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (place / STATE).write_bytes(content)
+
+
+def test_a_broken_checkpoint_means_a_new_start(tmp_path, caplog):
     go_and_die(tmp_path, sft())
-    (path,) = resumables(tmp_path)
-    path.write_bytes(damage(path.read_bytes()))
+    (place,) = resumables(tmp_path)
+    damage(place)
     assert go(tmp_path, sft()) == [0, 1, 2, 3, 4, 5]
-    assert f"{path} is broken" in caplog.text
+    assert f"{place} is broken" in caplog.text
 
 
-def test_a_full_disk_leaves_the_previous_resumable_checkpoint(tmp_path, monkeypatch):
-    def full(trainer, path, *rest):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_broken_last_checkpoint_falls_back_to_the_one_before(whole, tmp_path, caplog):
+    stage = STAGES[whole[0]]
+    go_and_die(tmp_path, stage(), every=2)
+    assert [place.name for place in resumables(tmp_path)] == ["000002", "000004"]
+    damage(resumables(tmp_path)[-1])
+    assert go(tmp_path, stage(), every=2) == [2, 3, 4, 5]
+    assert "another checksum); trying iteration 2" in caplog.text
+    assert same(weights(whole[1]), weights(tmp_path))
+    assert [float(row["iteration"]) for row in rows(tmp_path)] == [0, 1, 2, 3, 4, 5]
 
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    go_and_die(tmp_path, sft(), every=1)
+    assert [place.name for place in resumables(tmp_path)] == ["000003", "000004"]
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
     go_and_die(tmp_path, sft())
-    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", full)
-    with pytest.raises(CheckpointError, match="No space left.*previous one is intact"):
+    half = resumables(tmp_path)[0].parent / "000005.tmp"
+    half.mkdir()
+    go_and_die(tmp_path, sft(), at=4)
+    assert not half.exists()
+
+
+def test_skipped_steps_go_on_being_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.base, "SKIP_LIMIT", 4)
+    broken = [sft(policy=lambda: hopeless(random_janus())) for _ in range(2)]
+    go_and_die(tmp_path, broken[0], at=3, every=1)  # goes on from 2, with 2 skipped
+    with pytest.raises(TrainingError, match="of 4 in a row was finite.* at iteration 3"):
+        go(tmp_path, broken[1], every=1)
+
+
+def hopeless(policy):
+    """A policy whose loss is NaN."""
+    policy.janus.lm_head = Scaled(policy.janus.lm_head)
+    return policy
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden):
+        return self.inner(hidden) * float("nan")
+
+
+def test_a_full_disk_leaves_the_previous_resumable_checkpoint(tmp_path):
+    go_and_die(tmp_path, sft())
+    (place,) = resumables(tmp_path)
+    size = (place / STATE).stat().st_size
+    with files_of_at_most(size // 2), pytest.raises(StorageError) as caught:
         go(tmp_path, sft(), every=1)
-    monkeypatch.undo()
-    assert len(resumables(tmp_path)) == 1
+    said = str(caught.value)
+    assert f"{place.parent} failed (File too large); that of iteration 3 is intact" in said
+    assert [path.name for path in place.parent.iterdir() if path.is_dir()] == ["000003"]
     assert go(tmp_path, sft()) == [3, 4, 5]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """The kernel refuses to let a file grow beyond, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

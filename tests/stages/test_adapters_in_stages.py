@@ -185,7 +185,7 @@ class Killer(lightning.Callback):
 
     def on_train_batch_start(self, trainer, stage, batch, batch_idx):
         if stage.iteration == runs.ITERATIONS - 1:
-            (path,) = self.output.glob("resumable/*.ckpt")
+            (path,) = self.output.glob("resumable/*/*/state.ckpt")
             self.saved = torch.load(path, weights_only=True)["state_dict"]
             raise Killed
 

@@ -18,6 +18,12 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, truncated or made for another architecture."""
 
 
+class StorageError(CheckpointError):
+    """A disk that is full or cannot be written; nothing that was saved before is lost."""
+
+    exit_code = 4
+
+
 class DataError(UserError):
     """A dataset that cannot be read, or in which too little is left to train on."""
 

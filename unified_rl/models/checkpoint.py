@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unified_rl.core.errors import CheckpointError, nearest
+from unified_rl.core import durable
+from unified_rl.core.errors import CheckpointError, StorageError, nearest
 
 SUFFIXES = (".safetensors", ".bin")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -75,7 +76,8 @@ def write_folder(
         card: provenance to lay beside the weights as `provenance.json`.
 
     Raises:
-        CheckpointError: writing failed, by a full disk for one; the previous folder is intact.
+        CheckpointError: writing failed; the previous folder is intact. A `StorageError` where the
+            disk is full.
     """
     beside, old = folder.with_name(folder.name + ".tmp"), _previous(folder)
     _finish_swap(folder)
@@ -85,14 +87,20 @@ def write_folder(
         write(beside)
         if card is not None:
             (beside / "provenance.json").write_text(json.dumps(card, indent=2) + "\n")
+        durable.sync_tree(beside)
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
-        beside.rename(folder)
+        durable.put(beside, folder)
     except Exception as error:
         _finish_swap(folder)
         shutil.rmtree(beside, ignore_errors=True)
         kept = "the previous checkpoint is intact" if folder.exists() else "nothing was written"
+        if durable.disk_is_full(error):
+            raise StorageError(
+                f"saving {folder} failed ({error}); {kept}; free some space, then the same command "
+                "goes on"
+            ) from error
         raise CheckpointError(f"saving {folder} failed ({error}); {kept}") from error
     shutil.rmtree(old, ignore_errors=True)
 

@@ -12,6 +12,7 @@ from unified_rl.core.protocols import Policy, Reward
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.objectives.advantages import STD_FLOOR
 from unified_rl.rewards.attempts import Attempts, described
+from unified_rl.rewards.finiteness import FiniteWatch
 from unified_rl.rewards.flatness import FlatWatch
 
 
@@ -79,20 +80,22 @@ class HybridReward:
         self.components = dict(components)
         self.normalisation = normalisation
         self._attempts = Attempts(retries, slow_after_s)
-        self._flatness = FlatWatch(flat_patience)
+        self._flatness, self._finiteness = FlatWatch(flat_patience), FiniteWatch()
 
     def __call__(self, rollout: Rollout) -> HybridScores:
         """Scores a rollout with every component once.
 
         Raises:
-            RewardError: naming the component that failed, or whose score is not finite; or the
-                total has been flat for too long.
+            RewardError: naming the component that failed, or whose scores were not finite for
+                rollouts on end; or the total has been flat for too long. A group with one score
+                that is not finite teaches nothing; see `FiniteWatch`.
         """
         components: dict[str, RewardScores] = {}
         for name, reward in self.components.items():
             components[name] = self._attempts(name, reward, rollout)
             _check(name, components[name], rollout)
         weights = {name: reward.weight for name, reward in self.components.items()}
+        components = self._finiteness.clean(components, weights, rollout)
         raw = sum(weights[name] * own.outcome.double() for name, own in components.items())
         judged = self._judged_rows(components)
         tasks = [sample.task.value for sample in rollout.samples]
@@ -143,7 +146,8 @@ class HybridReward:
         Returns:
             `<component>` and `<component>_std`, mean and std of raw outcomes; `<component>_share`
             in [0, 1] of the weighted absolute means; `<component>_s`, seconds for the latest
-            rollout; `reward` and `reward_std`, mean and std of the total.
+            rollout; `reward` and `reward_std`, mean and std of the total; `nonfinite_rewards`,
+            completions of the latest rollout with a score that is not finite.
         """
         values = {
             name: own.outcome[own.judged_rows].double() for name, own in scores.components.items()
@@ -154,7 +158,7 @@ class HybridReward:
             for name, judged in values.items()
         }
         whole = sum(parts.values())
-        metrics: dict[str, float] = {}
+        metrics = {"nonfinite_rewards": float(self._finiteness.count)}
         for name, judged in values.items():
             metrics |= _moments(name, judged)
             metrics[f"{name}_share"] = parts[name] / whole if whole else 0.0
@@ -163,12 +167,13 @@ class HybridReward:
         return metrics | _moments("reward", total) if len(total) else metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """How long which reward has been flat, as plain values."""
-        return self._flatness.state_dict()
+        """How long which reward has been flat or not finite, as plain values."""
+        return self._flatness.state_dict() | {"nonfinite": self._finiteness.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on counting where `state_dict` was taken."""
         self._flatness.load_state_dict(state)
+        self._finiteness.load_state_dict(state["nonfinite"])
 
     def _judged_rows(self, components: Mapping[str, RewardScores]) -> Tensor:
         """(B,) bool: completions that some component judges which counts."""
@@ -224,12 +229,3 @@ def _check(name: str, scores: RewardScores, rollout: Rollout) -> None:
             raise RewardError(
                 f"reward {name!r} gave {part} of shape {tuple(given.shape)} for {count} completions"
             )
-    wrong = ~torch.isfinite(scores.outcome)
-    if scores.steps is not None:
-        wrong = wrong | scores.steps.isinf().any(1)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise RewardError(
-            f"reward {name!r} is {scores.outcome[row].item()} for a completion of "
-            f"{rollout.samples[row].id!r}; rewards must be finite (steps may be NaN)"
-        )

@@ -10,7 +10,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from unified_rl.core.errors import UserError
+from unified_rl.core.durable import disk_is_full
+from unified_rl.core.errors import StorageError, UserError
 
 
 def explain(error: BaseException) -> tuple[str | None, int]:
@@ -30,6 +31,9 @@ def explain(error: BaseException) -> tuple[str | None, int]:
             found = re.search(r"Missing mandatory value: (\S+)", str(link))
             key = found[1] if found else link.full_key
             return f"{key} has no value; give one with {key}=...", 2
+    if disk_is_full(error):
+        mend = "free some space, then the same command goes on from what is whole"
+        return f"a file could not grow ({one_line(chain[-1])}); {mend}", StorageError.exit_code
     built = any(isinstance(link, InstantiationException) for link in chain)
     if built and isinstance(chain[-1], ValueError | TypeError):  # raised in a constructor
         return f"{one_line(chain[-1])}{where}; HYDRA_FULL_ERROR=1 shows the traceback", 2

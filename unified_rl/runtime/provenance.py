@@ -14,6 +14,7 @@ import torch
 
 VERSIONED = ("unified-rl", "torch", "transformers", "lightning")
 """Packages whose versions a result names."""
+_IRRELEVANT = ("paths", "logger", "survival")
 
 
 def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -44,11 +45,12 @@ def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with any setting but paths and where a run is logged.
+    """Twelve hex digits that change with any setting but those that change no number: paths, where
+    a run is logged, what it keeps of itself.
 
     The folder of the weights that a run starts from is a path too; `weights_hash` tells them apart.
     """
-    relevant = {key: value for key, value in config.items() if key not in ("paths", "logger")}
+    relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
     start = (config.get("model") or {}).get("checkpoint")
     if start is not None:
         relevant = _without(relevant, start)

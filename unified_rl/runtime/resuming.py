@@ -1,18 +1,22 @@
 """How a killed run goes on: as if nothing had happened."""
 
-import logging
+import random
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from unified_rl.core.errors import CheckpointError
+from unified_rl.core.durable import disk_is_full
+from unified_rl.core.errors import StorageError
+from unified_rl.runtime.checkpoint_file import CheckpointFile
+from unified_rl.runtime.disk_space import DiskSpace
+from unified_rl.runtime.preemption import StopRequest
+from unified_rl.runtime.snapshots import Snapshots
 from unified_rl.stages.base import Stage
 
-_log = logging.getLogger(__name__)
 _GLOBAL_RANDOMNESS = 2
 """Purpose of a stage's generator; the stages themselves use 0 and 1."""
 
@@ -23,30 +27,22 @@ class Resumable(Checkpoint):
     Lightning's `ModelCheckpoint` counts optimiser steps, of which an iteration may take several.
 
     Args:
-        path: of the file; replaced as a whole.
+        snapshots: where to.
         every: iterations between saves; 0 saves nothing.
+        stop: what asks for a save out of turn, and for the end of the run after it.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
-        self._beside, self._written = path.with_suffix(".tmp"), False
+    def __init__(self, snapshots: Snapshots, every: int, stop: StopRequest) -> None:
+        self.snapshots, self.every = snapshots, every
+        self._stop, self._space = stop, DiskSpace(snapshots.folder)
+        self._written: int | None = None  # an iteration whose checkpoint is not published yet
+        self._is_last = False  # the run was asked to stop
         self._earlier_s, self._started = 0.0, time.perf_counter()
 
     @property
     def wall_s(self) -> float:
         """Seconds since the run began, without those that a kill has lost."""
         return self._earlier_s + time.perf_counter() - self._started
-
-    def saved_iteration(self) -> int | None:
-        """Where the saved run goes on; None where there is none, or none that can be read."""
-        if not self.path.is_file():
-            return None
-        try:
-            return int(torch.load(self.path, mmap=True, weights_only=True)["iteration"])
-        except Exception as error:  # whatever a broken file makes torch raise
-            reason = str(error).partition(". ")[0] or type(error).__name__
-            _log.warning("%s is broken (%s); starting from the beginning", self.path, reason)
-            return None
 
     def state_dict(self) -> dict[str, float]:
         """Seconds so far."""
@@ -56,17 +52,39 @@ class Resumable(Checkpoint):
         """Goes on counting seconds."""
         self._earlier_s = state_dict["wall_s"]
 
+    def setup(self, trainer: lightning.Trainer, pl_module: Stage, stage: str) -> None:
+        """Writes files where they belong; strategies with folders of their own never ask."""
+        trainer.strategy.checkpoint_io = CheckpointFile()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Stage) -> None:
+        """Removes what a kill left half done, and looks whether checkpoints will fit."""
+        if trainer.is_global_zero and self.every:
+            self.snapshots.tidy()
+            self._space.check(self.snapshots.size() or _estimate(pl_module))
+
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Stage, batch: Any, batch_idx: int
     ) -> None:
-        """Ties what draws from torch's global generator, such as dropout, to the iteration.
+        """Ties what draws from global generators, such as dropout, to the iteration.
 
-        By now the loggers have the last iteration's metrics, so its file may take its place.
+        By now the loggers have the last iteration's metrics, so its checkpoint may take its place.
+
+        Raises:
+            Stopped: the run was asked to.
         """
-        if self._written and trainer.is_global_zero:
-            self._beside.replace(self.path)
-        self._written = False
-        torch.manual_seed(pl_module.generator(_GLOBAL_RANDOMNESS).initial_seed())
+        if self._written is not None and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()
+            self.snapshots.publish(self._written)
+            self._space.check(self.snapshots.size() or 0)
+        self._written = None
+        if self._is_last:
+            place = f"after {pl_module.iteration} of {pl_module.iterations} iterations"
+            self._stop.stop(place, saved=self.every > 0)
+        seed = pl_module.generator(_GLOBAL_RANDOMNESS).initial_seed()
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int
@@ -74,18 +92,41 @@ class Resumable(Checkpoint):
         """Saves where it is time; the end of the run has a checkpoint of its own.
 
         Raises:
-            CheckpointError: writing failed, by a full disk for one; the previous file is intact.
+            StorageError: writing failed, by a full disk for one; what was saved before is intact.
         """
         finished = pl_module.iteration + 1
-        if not self.every or finished % self.every or finished >= pl_module.iterations:
+        if finished >= pl_module.iterations:
+            return
+        self._is_last = self._stop.is_raised(trainer)
+        if not self.every or (finished % self.every and not self._is_last):
             return
         pl_module.iteration = finished  # Lightning calls the stage's own hook, which counts, later
         try:
-            trainer.save_checkpoint(self._beside)
+            if trainer.is_global_zero:
+                self.snapshots.begin(finished)
+            trainer.strategy.barrier()
+            trainer.save_checkpoint(self.snapshots.beside(finished))
+            if trainer.is_global_zero:
+                self.snapshots.seal(finished)
         except OSError as error:
-            self._beside.unlink(missing_ok=True)
-            kept = "the previous one is intact" if self.path.exists() else "nothing was written"
-            raise CheckpointError(f"saving {self.path} failed ({error}); {kept}") from error
+            self.snapshots.abandon(finished)
+            raise self._failed(error) from error
         finally:
             pl_module.iteration = finished - 1
-        self._written = True
+        self._written = finished
+
+    def _failed(self, error: OSError) -> StorageError:
+        iterations = self.snapshots.iterations()
+        kept = (
+            f"that of iteration {iterations[-1]} is intact" if iterations else "there is none yet"
+        )
+        mend = "; free some space" if disk_is_full(error) else ""
+        return StorageError(
+            f"saving a checkpoint in {self.snapshots.folder} failed ({error.strerror or error}); "
+            f"{kept}{mend}, then the same command goes on"
+        )
+
+
+def _estimate(stage: Stage) -> int:
+    """Bytes of a checkpoint: weights, and AdamW's two moments of those that train."""
+    return sum(p.nbytes * (3 if p.requires_grad else 1) for p in stage.parameters())

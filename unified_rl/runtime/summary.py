@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unified_rl.core.durable import write_text
 from unified_rl.runtime.provenance import provenance
 
 HEADLINE = (
@@ -42,9 +43,7 @@ def write_summary(
     summary["scale"] = "micro-world; not comparable with the papers' numbers"
     summary["provenance"] = provenance(config, config["seed"])
     path = root / "summary.json"
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(summary, indent=2) + "\n")
-    beside.rename(path)
+    write_text(path, json.dumps(summary, indent=2) + "\n")
     return path
 
 

@@ -1,6 +1,6 @@
 """Where a run's numbers and pictures go: CSV always, W&B offline unless asked otherwise."""
 
-import csv
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import lightning
 import wandb
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
+from unified_rl.core.durable import write_text
 from unified_rl.core.sample import Text
 from unified_rl.core.trajectory import Rollout
+from unified_rl.runtime.metrics_file import MetricsFile
 
 
 def loggers(
@@ -21,6 +23,7 @@ def loggers(
     project: str,
     group: str | None = None,
     name: str | None = None,
+    run_id: str | None = None,
 ) -> list[Logger]:
     """The loggers of a run.
 
@@ -31,10 +34,9 @@ def loggers(
         project: in W&B.
         group: in W&B; runs of one pipeline or sweep share it.
         name: of the run in W&B; None takes the last two parts of `output`.
+        run_id: of the run in W&B, which a killed run keeps; None takes a new one.
     """
-    found: list[Logger] = [
-        CSVLogger(output, name="", version="metrics", flush_logs_every_n_steps=1)
-    ]
+    found: list[Logger] = [MetricsFile(output / "metrics" / "metrics.csv")]
     if mode != "disabled":
         found.append(
             WandbLogger(
@@ -43,6 +45,8 @@ def loggers(
                 group=group,
                 save_dir=output,
                 offline=mode == "offline",
+                id=run_id,
+                resume="allow" if run_id and mode == "online" else None,
                 config=dict(config),
                 settings=wandb.Settings(silent=True, console="off"),
             )
@@ -51,23 +55,20 @@ def loggers(
 
 
 def carry_over(loggers: Iterable[Logger], iteration: int) -> None:
-    """Keeps the CSV rows of a killed run that came before `iteration`, where it goes on.
-
-    Lightning's CSV logger deletes the file of an earlier run at its first use.
-    """
+    """Keeps the rows of a killed run that came before `iteration`, where it goes on."""
     for logger in loggers:
-        path = Path(logger.log_dir or "") / "metrics.csv"
-        if not isinstance(logger, CSVLogger) or not iteration or not path.is_file():
-            continue
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if _iteration(row) < iteration]
-        logger.experiment.metrics.extend(rows)
-        logger.save()
+        if isinstance(logger, MetricsFile):
+            logger.keep(iteration)
 
 
-def _iteration(row: Mapping[str, str | None]) -> float:
-    """Infinite where the row was cut off by the kill."""
-    return float(row.get("iteration") or "inf")
+def run_id(path: Path) -> str:
+    """The tracker's name for a run: that in the file, or a new one, which is written there."""
+    known = path.read_text().strip() if path.is_file() else ""
+    if not known:
+        known = secrets.token_hex(6)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, known)
+    return known
 
 
 @contextmanager

@@ -10,12 +10,16 @@ from typing import Any
 
 import lightning
 
+from unified_rl.core.durable import write_text
 from unified_rl.models import adapter_folder
 from unified_rl.models.checkpoint import weights_hash, write_folder
+from unified_rl.runtime.preemption import StopRequest
 from unified_rl.runtime.progress import progress_bar
 from unified_rl.runtime.provenance import provenance
 from unified_rl.runtime.resuming import Resumable
-from unified_rl.runtime.tracking import SampleTable, carry_over, one_run
+from unified_rl.runtime.snapshots import Snapshots
+from unified_rl.runtime.survival import Survival
+from unified_rl.runtime.tracking import SampleTable, carry_over, one_run, run_id
 from unified_rl.stages.base import Stage
 
 _SAME_RUN = ("config_hash", "start_weights")
@@ -32,6 +36,7 @@ def train(
     sample_every: int,
     checkpoint_every: int,
     label: str,
+    survival: Survival = Survival(),
 ) -> Path:
     """Trains a stage and writes its policy as a standard folder, or as an adapter's.
 
@@ -45,6 +50,7 @@ def train(
         sample_every: iterations between sample tables; 0 logs none.
         checkpoint_every: iterations between resumable checkpoints.
         label: what the progress bar says.
+        survival: which checkpoints are kept, and when training is given up.
 
     Returns:
         The checkpoint folder, `output / "checkpoint"`. A run that is complete returns at once; one
@@ -54,31 +60,50 @@ def train(
     checkpoint, done = output / "checkpoint", output / "result.json"
     card = provenance(config, stage.seed)
     card["start_weights"] = _start_weights(config)
+    name = "-".join(card[key] for key in _SAME_RUN if card[key])
+    snapshots = Snapshots(output / "resumable" / name, survival.keep_every)
     if checkpoint.is_dir() and _is_result_of(card, done):
+        snapshots.clear()  # where the kill came between the result and this
         return checkpoint
     output.mkdir(parents=True, exist_ok=True)
-    name = "-".join(card[key] for key in _SAME_RUN if card[key])
-    resumable = Resumable(output / "resumable" / f"{name}.ckpt", checkpoint_every)
-    iteration = resumable.saved_iteration()
-    loggers = make_loggers(output, config)
+    survival.require(checkpoint_every)
+    stop = StopRequest()
+    resumable = Resumable(snapshots, checkpoint_every, stop)
+    iteration = snapshots.last_whole()
+    known = {"run_id": run_id(snapshots.folder / "run_id")} if checkpoint_every else {}
+    loggers = make_loggers(output, config, **known)
+
+    def write_policy(folder: Path, card: Mapping[str, Any]) -> None:
+        if trainer.is_global_zero:
+            write_folder(folder, functools.partial(adapter_folder.save, stage.policy), card)
+
+    def keep_best(found: Mapping[str, Any]) -> None:
+        write_policy(output / "best", {**card, **found})
+
     trainer = make_trainer(
         default_root_dir=output,
-        callbacks=[resumable, progress_bar(label), SampleTable(sample_every)],
+        callbacks=[
+            stop,
+            *survival.watchers(checkpoint_every, keep_best),
+            resumable,
+            progress_bar(label),
+            SampleTable(sample_every),
+        ],
         logger=loggers,
     )
     with one_run(), _without_false_alarms():
         if trainer.is_global_zero:
             carry_over(loggers, iteration or 0)
-        saved = None if iteration is None else str(resumable.path)
+        saved = None if iteration is None else str(snapshots.state(iteration))
         trainer.fit(stage, data, ckpt_path=saved, weights_only=True)
     card["wall_s"] = round(resumable.wall_s, 1)
     card["iterations"] = stage.iteration
+    write_policy(checkpoint, card)
     if trainer.is_global_zero:
-        write_folder(checkpoint, functools.partial(adapter_folder.save, stage.policy), card)
-        beside = done.with_suffix(".tmp")
-        beside.write_text(json.dumps(card, indent=2) + "\n")
-        beside.rename(done)
-        resumable.path.unlink(missing_ok=True)
+        write_text(done, json.dumps(card, indent=2) + "\n")
+        snapshots.clear()
+    if stop.received is not None:
+        stop.stop("after the last iteration")
     return checkpoint
 
 

@@ -19,7 +19,7 @@ from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.stages.optimisation import Optimisation
 
 SKIP_LIMIT = 5
-"""So many steps in a row without a finite gradient end the run."""
+"""So many steps in a row without a finite loss and gradient end the run."""
 _NEEDS = {
     Sample: ("single samples", "set unit=drawing of its source"),
     Pair: ("pairs", "set unit=pair of its source"),
@@ -118,7 +118,7 @@ class Stage(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves the place in the run, but not what an adapter leaves as it is in its base."""
-        checkpoint["iteration"] = self.iteration
+        checkpoint["iteration"], checkpoint["skipped"] = self.iteration, self._skipped
         if self.reward is not None:
             checkpoint["reward"] = self.reward.state_dict()
         frozen = {f"policy.{name}" for name in frozen_base(self.policy)}
@@ -131,7 +131,7 @@ class Stage(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from the place in the run."""
-        self.iteration = checkpoint["iteration"]
+        self.iteration, self._skipped = checkpoint["iteration"], checkpoint["skipped"]
         if self.reward is not None:
             self.reward.load_state_dict(checkpoint["reward"])
         frozen = frozen_base(self.policy)
@@ -168,26 +168,30 @@ class Stage(lightning.LightningModule):
             losses: yields the parts; each is differentiated before the next is asked for.
 
         Returns:
-            The norm of the gradient before clipping. A step without a finite gradient is skipped.
+            The norm of the gradient before clipping. A step without a finite loss and gradient is
+            skipped, by every rank.
 
         Raises:
-            TrainingError: too many steps in a row had no finite gradient.
+            TrainingError: too many steps in a row were skipped.
         """
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
         for loss in losses:
             self.manual_backward(loss)
+            total = total + loss.detach()
         limit = self.optimisation.gradient_clip or float("inf")
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        if not np.isfinite(norm):
+        is_finite = bool(np.isfinite(norm) and torch.isfinite(total))
+        if not self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
             self._skipped += 1
             optimizer.zero_grad(set_to_none=True)
             if self._skipped >= SKIP_LIMIT:
                 raise TrainingError(
-                    f"the gradient was {norm} for {SKIP_LIMIT} steps in a row, last at iteration "
-                    f"{self.iteration}; lower optimisation.learning_rate="
-                    f"{self.optimisation.learning_rate}"
+                    f"no step of {SKIP_LIMIT} in a row was finite, the last with a loss of "
+                    f"{float(total)} and a gradient of {norm} at iteration {self.iteration}; lower "
+                    f"optimisation.learning_rate={self.optimisation.learning_rate}"
                 )
             return norm
         self._skipped = 0
