@@ -6,8 +6,8 @@ An entry point is a function of the composed config and ends with
         sys.exit(run(main, "train", __doc__))
 
 Exit codes: 0 done; 1 a fault of the program (traceback); 2 something the user can mend; another
-code that a `UserError` names (3 training gave up, 4 the disk is full); 130 interrupted; 143 ended by
-SIGTERM. `HYDRA_FULL_ERROR=1` shows tracebacks for all.
+code that a `UserError` names (3 training gave up, 4 the disk is full); 130 interrupted; 143 ended
+by SIGTERM. `HYDRA_FULL_ERROR=1` shows tracebacks for all.
 """
 
 import functools

@@ -118,7 +118,7 @@ class Resumable(Checkpoint):
     def _failed(self, error: OSError) -> StorageError:
         iterations = self.snapshots.iterations()
         kept = (
-            f"that of iteration {iterations[-1]} is intact" if iterations else "there is none yet"
+            f"that of iteration {iterations[-1]} is intact" if iterations else "none was kept yet"
         )
         mend = "; free some space" if disk_is_full(error) else ""
         return StorageError(

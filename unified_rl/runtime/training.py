@@ -36,7 +36,7 @@ def train(
     sample_every: int,
     checkpoint_every: int,
     label: str,
-    survival: Survival = Survival(),
+    survival: Survival,
 ) -> Path:
     """Trains a stage and writes its policy as a standard folder, or as an adapter's.
 
