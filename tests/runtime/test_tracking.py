@@ -4,12 +4,14 @@ import csv
 import io
 import json
 
+import lightning
 import pytest
 import wandb
 from PIL import Image
 
 from tests.runtime.runs import go, grpo, sft
-from unified_rl.runtime.tracking import carry_over, loggers
+from tests.runtime.test_training import go_and_die
+from unified_rl.runtime.tracking import carry_over, loggers, run_id
 
 ROWS = 2 * 2
 """Prompts x completions of an iteration."""
@@ -106,7 +108,41 @@ def test_a_row_is_on_disk_at_once(tmp_path):
     assert "1.0" in (tmp_path / "metrics" / "metrics.csv").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+class Once(lightning.Callback):
+    """Adds a metric to the first iteration alone."""
+
+    def on_train_batch_start(self, trainer, stage, batch, batch_idx):
+        report, extra = type(stage).report, {"rare": 7.0} if stage.iteration == 0 else {}
+        stage.report = lambda metrics: report(stage, {**metrics, **extra})
+
+
+def test_what_an_iteration_does_not_report_is_not_repeated(tmp_path):
+    go(tmp_path, sft(3), Once())
+    with (tmp_path / "metrics" / "metrics.csv").open(newline="") as file:
+        assert [row["rare"] for row in csv.DictReader(file)] == ["7.0", "", ""]
+
+
+# -- killed and started again ----------------------------------------------------------------------
+
+
+def test_a_killed_run_keeps_its_name_in_the_tracker(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    go_and_die(tmp_path, sft(), mode="offline")
+    go(tmp_path, sft(), mode="offline")
+    go(tmp_path, sft(), mode="offline", seed=1)  # another run
+    folders = sorted(tmp_path.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime)
+    first, second, other = (path.name.rpartition("-")[2] for path in folders)
+    assert first == second != other
+    assert len(first) == 12
+
+
+def test_a_name_is_made_once(tmp_path):
+    path = tmp_path / "resumable" / "run_id"
+    assert run_id(path) == run_id(path) == path.read_text()
+    path.write_text("")  # cut off by a full disk
+    assert len(run_id(path)) == 12
+
+
 def test_rows_before_the_kill_are_kept(tmp_path):
     path = tmp_path / "metrics" / "metrics.csv"
     path.parent.mkdir()

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.runtime.runs import ITERATIONS, STAGES, go, grpo, random_janus, sft
+from tests.runtime.runs import ITERATIONS, OPTIMISATION, STAGES, go, grpo, random_janus, sft
 from unified_rl import stages
 from unified_rl.core.errors import StorageError, TrainingError
 from unified_rl.runtime.snapshots import STATE, Snapshots
 from unified_rl.stages.base import Stage
+from unified_rl.stages.warmup_sft import WarmupSFT
 
 
 class Dropped(torch.nn.Module):
@@ -217,7 +218,7 @@ def test_a_checkpoint_never_runs_ahead_of_the_metrics(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Stage, "on_train_batch_end", look)
     go(tmp_path, sft(), every=1)
-    assert ahead == [0, 0, 0, 0, 0]
+    assert ahead == [0, 0, 0, 0, 0, -1]  # the last iteration needs no checkpoint
 
 
 def test_no_checkpoints_are_made_where_none_are_wanted(tmp_path):
@@ -270,7 +271,7 @@ def test_a_broken_last_checkpoint_falls_back_to_the_one_before(whole, tmp_path, 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
     go_and_die(tmp_path, sft(), every=1)
-    assert [place.name for place in resumables(tmp_path)] == ["000003", "000004"]
+    assert [place.name for place in resumables(tmp_path)] == ["000004", "000005"]
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
@@ -287,6 +288,23 @@ def test_skipped_steps_go_on_being_counted(tmp_path, monkeypatch):
     go_and_die(tmp_path, broken[0], at=3, every=1)  # goes on from 2, with 2 skipped
     with pytest.raises(TrainingError, match="of 4 in a row was finite.* at iteration 3"):
         go(tmp_path, broken[1], every=1)
+
+
+class Infinite(WarmupSFT):
+    """A loss that is infinite, with a gradient that is not."""
+
+    def _losses(self, gold, totals):
+        for loss in super()._losses(gold, totals):
+            yield loss + float("inf")
+
+
+def test_an_infinite_loss_moves_nothing(tmp_path):
+    stage = Infinite(random_janus, OPTIMISATION, ITERATIONS, seed=0)
+    before = random_janus().state_dict()
+    with pytest.raises(TrainingError, match=r"a loss of inf and a gradient of \d"):
+        go(tmp_path, stage)
+    assert same(before, stage.policy.state_dict())
+    assert [row["skipped_steps"] for row in rows(tmp_path)] == ["1.0", "2.0", "3.0", "4.0"]
 
 
 def hopeless(policy):

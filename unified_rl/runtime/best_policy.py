@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning
+import torch
 
 from unified_rl.core.errors import ConfigError, nearest
+from unified_rl.stages.base import Stage
 
 
 class BestPolicy(lightning.Callback):
@@ -41,7 +43,7 @@ class BestPolicy(lightning.Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: Any,
+        pl_module: Stage,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -51,10 +53,10 @@ class BestPolicy(lightning.Callback):
         Raises:
             ConfigError: nothing of that name is logged.
         """
-        logged = trainer.callback_metrics
+        logged = pl_module.reported
         if self.metric in logged:
-            value = trainer.strategy.reduce(logged[self.metric], reduce_op="mean")
-            self._values.append(float(value))
+            value = torch.tensor(logged[self.metric], device=pl_module.device)
+            self._values.append(float(trainer.strategy.reduce(value, reduce_op="mean")))
         elif not self._values and self._best is None and not pl_module.iteration:
             raise ConfigError(
                 f"survival.best={self.metric} is not logged; {nearest(self.metric, logged)}"

@@ -4,8 +4,10 @@ import logging
 from typing import Any
 
 import lightning
+import torch
 
 from unified_rl.core.errors import TrainingError
+from unified_rl.stages.base import Stage
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class DivergenceWatch(lightning.Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: Any,
+        pl_module: Stage,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -43,9 +45,9 @@ class DivergenceWatch(lightning.Callback):
         Raises:
             TrainingError: the divergence has been too large for too long.
         """
-        value = trainer.callback_metrics.get("kl")
-        if value is None:
+        if "kl" not in pl_module.reported:
             return
+        value = torch.tensor(pl_module.reported["kl"], device=pl_module.device)
         kl = float(trainer.strategy.reduce(value, reduce_op="mean"))  # the same on every rank
         self._above = 0 if kl <= self.limit else self._above + 1  # NaN counts as too large
         if self._above == 1:

@@ -35,8 +35,6 @@ class Resumable(Checkpoint):
     def __init__(self, snapshots: Snapshots, every: int, stop: StopRequest) -> None:
         self.snapshots, self.every = snapshots, every
         self._stop, self._space = stop, DiskSpace(snapshots.folder)
-        self._written: int | None = None  # an iteration whose checkpoint is not published yet
-        self._is_last = False  # the run was asked to stop
         self._earlier_s, self._started = 0.0, time.perf_counter()
 
     @property
@@ -65,22 +63,7 @@ class Resumable(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Stage, batch: Any, batch_idx: int
     ) -> None:
-        """Ties what draws from global generators, such as dropout, to the iteration.
-
-        By now the loggers have the last iteration's metrics, so its checkpoint may take its place.
-
-        Raises:
-            Stopped: the run was asked to.
-        """
-        if self._written is not None and trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.save()
-            self.snapshots.publish(self._written)
-            self._space.check(self.snapshots.size() or 0)
-        self._written = None
-        if self._is_last:
-            place = f"after {pl_module.iteration} of {pl_module.iterations} iterations"
-            self._stop.stop(place, saved=self.every > 0)
+        """Ties what draws from global generators, such as dropout, to the iteration."""
         seed = pl_module.generator(_GLOBAL_RANDOMNESS).initial_seed()
         torch.manual_seed(seed)
         random.seed(seed)
@@ -93,27 +76,38 @@ class Resumable(Checkpoint):
 
         Raises:
             StorageError: writing failed, by a full disk for one; what was saved before is intact.
+            Stopped: the run was asked to.
         """
         finished = pl_module.iteration + 1
         if finished >= pl_module.iterations:
             return
-        self._is_last = self._stop.is_raised(trainer)
-        if not self.every or (finished % self.every and not self._is_last):
-            return
-        pl_module.iteration = finished  # Lightning calls the stage's own hook, which counts, later
+        is_last = self._stop.is_raised(trainer)
+        if self.every and (is_last or finished % self.every == 0):
+            pl_module.iteration = finished  # Lightning calls the stage's own hook later
+            try:
+                self._save(trainer, finished)
+            finally:
+                pl_module.iteration = finished - 1
+        if is_last:
+            place = f"after {finished} of {pl_module.iterations} iterations"
+            self._stop.stop(place, saved=self.every > 0)
+
+    def _save(self, trainer: lightning.Trainer, finished: int) -> None:
+        """Makes the last checkpoint; the loggers have this iteration's metrics already."""
         try:
             if trainer.is_global_zero:
                 self.snapshots.begin(finished)
             trainer.strategy.barrier()
             trainer.save_checkpoint(self.snapshots.beside(finished))
             if trainer.is_global_zero:
+                for logger in trainer.loggers:
+                    logger.save()
                 self.snapshots.seal(finished)
+                self.snapshots.publish(finished)
+                self._space.check(self.snapshots.size() or 0)
         except OSError as error:
             self.snapshots.abandon(finished)
             raise self._failed(error) from error
-        finally:
-            pl_module.iteration = finished - 1
-        self._written = finished
 
     def _failed(self, error: OSError) -> StorageError:
         iterations = self.snapshots.iterations()

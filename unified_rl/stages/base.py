@@ -61,6 +61,7 @@ class Stage(lightning.LightningModule):
         self.policy: Policy | None = None
         self.optimisation, self.iterations, self.seed = optimisation, iterations, seed
         self.iteration = 0
+        self.reported: Mapping[str, float] = {}  # by the latest iteration
         self._skipped = 0
         self._start: tuple[Policy, ...] = ()  # a tuple, so that it is no submodule
 
@@ -202,10 +203,18 @@ class Stage(lightning.LightningModule):
         return norm
 
     def report(self, metrics: Mapping[str, float | Tensor]) -> None:
-        """Logs metrics of this iteration; those in `progress_metrics` show in the progress bar."""
+        """Logs metrics of this iteration; those in `progress_metrics` show in the progress bar.
+
+        The loggers have them before the iteration is over. They are not told by Lightning, which
+        repeats the last value of what this iteration does not report.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         values["skipped_steps"] = float(self._skipped)
         values["iteration"] = float(self.iteration)
-        shown = {name: values.pop(name) for name in self.progress_metrics if name in values}
-        self.log_dict(values, on_step=True, batch_size=1)
-        self.log_dict(shown, on_step=True, prog_bar=True, batch_size=1)
+        self.reported = values
+        if (self.iteration + 1) % (self.trainer.log_every_n_steps or 1) == 0:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, step=self.iteration)
+        for name, value in values.items():
+            is_shown = name in self.progress_metrics
+            self.log(name, value, on_step=True, prog_bar=is_shown, logger=False, batch_size=1)

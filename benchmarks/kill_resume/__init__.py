@@ -1,0 +1,1 @@
+"""SIGKILLs and full disks against a real training command."""
