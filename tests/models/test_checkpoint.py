@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.killing import survivors
 from tests.toys import build
 from unified_rl.core.errors import CheckpointError
 from unified_rl.models.checkpoint import require_folder, weights_hash, write_folder
@@ -84,14 +85,12 @@ def test_a_card_that_json_cannot_hold_leaves_the_previous_folder(folder):
 
 
 def test_a_rename_that_fails_puts_the_previous_folder_back(folder, monkeypatch):
-    before, rename = contents(folder), Path.rename
+    before = contents(folder)
 
     def fail(self, target):
-        if self.suffix == ".tmp":
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(self, target)
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(CheckpointError, match="intact"):
         write_folder(folder, writer(NEW))
     assert contents(folder) == before and list(folder.parent.iterdir()) == [folder]
@@ -128,6 +127,23 @@ def test_the_next_save_that_fails_still_has_the_previous_folder(swapped):
     with pytest.raises(CheckpointError, match="intact"):
         write_folder(swapped, full)
     assert contents(swapped)["model.safetensors"] == OLD
+
+
+def test_no_kill_leaves_half_a_folder(tmp_path):
+    def found(root):
+        require_folder(root / "checkpoint", "model.checkpoint")
+        return contents(root / "checkpoint")
+
+    after = survivors(
+        tmp_path,
+        lambda root: write_folder(root / "checkpoint", writer(OLD), {"seed": 1}),
+        lambda root: write_folder(root / "checkpoint", writer(NEW), {"seed": 2}),
+        found,
+    )
+    assert len(after) > 10
+    whole = [after[0], after[-1]]
+    assert all(folder in whole for folder in after)
+    assert whole[0]["model.safetensors"] == OLD and whole[1]["model.safetensors"] == NEW
 
 
 def test_the_next_save_replaces_the_previous_folder(swapped):
