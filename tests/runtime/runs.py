@@ -60,15 +60,23 @@ class Counter(lightning.Callback):
 
 
 def go(
-    output, stage, *watchers, every=SAVED, mode="disabled", group=None, survival=NOTHING, **config
+    output,
+    stage,
+    *watchers,
+    every=SAVED,
+    mode="disabled",
+    group=None,
+    survival=NOTHING,
+    sources=None,
+    **config,
 ):
-    """Trains on one thread; the iterations that it took."""
+    """Trains on one thread, on stories and drawings unless told; the iterations that it took."""
     torch.set_num_threads(1)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     counter = Counter()
     gold = isinstance(stage, WarmupSFT)
-    sources = {
+    sources = sources or {
         "story": StorySource("train", gold=gold),
         "drawing": DrawingSource("train", gold=gold),
     }
@@ -86,7 +94,7 @@ def go(
 
     training.train(
         stage=stage,
-        data=SampleDataModule(sources, {"story": 1, "drawing": 1}, batch_size=2, seed=1),
+        data=SampleDataModule(sources, dict.fromkeys(sources, 1), batch_size=2, seed=1),
         make_trainer=trainer,
         output=output,
         config={"seed": 0, **config},

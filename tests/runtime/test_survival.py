@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.runtime.runs import go, grpo, sft
+from tests.runtime.runs import OPTIMISATION, go, grpo, random_janus, sft
 from tests.runtime.test_training import go_and_die, same, weights
 from unified_rl.core.errors import ConfigError, TrainingError
+from unified_rl.data.microworld import DrawingSource
 from unified_rl.runtime import disk_space
 from unified_rl.runtime.disk_space import DiskSpace
 from unified_rl.runtime.survival import Survival
+from unified_rl.stages.image_codec import ImageCodec
 
 
 class Says(lightning.Callback):
@@ -80,6 +82,13 @@ def test_a_metric_that_is_not_finite_is_never_the_best(tmp_path):
 def test_a_metric_that_is_not_logged_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"survival.best=los is not logged; .*'loss'"):
         go(tmp_path, sft(), survival=Survival(best="los"))
+
+
+def test_half_a_policy_is_never_the_best(tmp_path):
+    stage = ImageCodec(random_janus, OPTIMISATION, iterations=2, seed=0)
+    sources = {"drawing": DrawingSource("train")}
+    with pytest.raises(ConfigError, match="does not go with stage=image_codec"):
+        go(tmp_path, stage, sources=sources, survival=Survival(best="loss"))
 
 
 # -- checkpoints that stay -------------------------------------------------------------------------

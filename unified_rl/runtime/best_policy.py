@@ -40,6 +40,18 @@ class BestPolicy(lightning.Callback):
         """Goes on comparing."""
         self._best, self._values = state_dict["best"], list(state_dict["values"])
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Stage) -> None:
+        """Refuses a stage whose policy is whole only at the end.
+
+        Raises:
+            ConfigError: the stage trains an image tokenizer, which the policy then adopts.
+        """
+        if pl_module.trains_codec:
+            raise ConfigError(
+                f"survival.best={self.metric} does not go with stage=image_codec, whose policy is "
+                "whole only at the end; leave it out"
+            )
+
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
