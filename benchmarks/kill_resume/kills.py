@@ -13,6 +13,8 @@ KINDS = ("anytime", "saving", "anytime", "published", "anytime", "saving", "anyt
 to `WINDOW_S` after a file or folder appeared."""
 WINDOW_S = 0.05
 POLL_S = 0.0005
+FASTER = 0.7
+"""Where a run ended before its kill, the next one's comes earlier by this factor."""
 
 
 class Moment(NamedTuple):
@@ -70,6 +72,7 @@ def campaign(
             if was_killed:
                 break
             records.append(_compared(number, run, reference, killed, code, say))
+            moment = moment._replace(delay=moment.delay * FASTER)
             number, last, killed = number + 1, None, 0
             run = new_run(number)
         killed += 1
@@ -92,8 +95,8 @@ def campaign(
             + (f"  FAULT: {fault}" if lost else "")
         )
         last = whole
-    code, said = run.finish()
-    records.append(_compared(number, run, reference, killed, code, say, said))
+    code, _ = run.finish()
+    records.append(_compared(number, run, reference, killed, code, say))
     return records
 
 
@@ -132,10 +135,9 @@ def _compared(
     killed: int,
     code: int,
     say: Callable[[str], None],
-    said: str = "",
 ) -> dict[str, Any]:
     if code or not run.is_finished:
-        found = [f"exit code {code}: {' '.join(said.split())[-300:]}"]
+        found = [f"exit code {code}: {' '.join(run.said.split())[-300:]}"]
     else:
         found = differences(reference, run)
     verdict = "; ".join(found[:5]) if found else "weights and metrics are identical"

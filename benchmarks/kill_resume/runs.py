@@ -61,6 +61,11 @@ class Run:
         """Whether there is a result."""
         return (self.folder / "result.json").is_file()
 
+    @property
+    def said(self) -> str:
+        """What the latest start wrote to stderr."""
+        return self.folder.with_suffix(".stderr").read_text()
+
     def start(self, file_limit: int | None = None) -> subprocess.Popen:
         """The command, running.
 
@@ -90,7 +95,7 @@ class Run:
             process.wait()
         finally:
             process.kill()
-        return process.returncode, self.folder.with_suffix(".stderr").read_text()
+        return process.returncode, self.said
 
 
 def kill(process: subprocess.Popen) -> bool:
