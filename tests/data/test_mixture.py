@@ -29,8 +29,8 @@ SOURCES = {name: Named(name) for name in "abc"}
 RATIOS = {"a": 3.0, "b": 1.0, "c": 0.0}
 
 
-def ids(count, seed=0, rank=0, start=0, ratios=RATIOS):
-    stream = MixtureStream(SOURCES, ratios, seed, rank, start)
+def ids(count, seed=0, start=0, ratios=RATIOS, **sharing):
+    stream = MixtureStream(SOURCES, ratios, seed, start, **sharing)
     return [sample.id for sample in itertools.islice(stream, count)]
 
 
@@ -77,9 +77,20 @@ def test_a_turn_below_0_is_refused():
         SampleDataModule(SOURCES, RATIOS, batch_size=3, seed=0, turn=-1)
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"rank": 1}])
-def test_seeds_and_ranks_share_no_sample(other):
-    assert not set(ids(200)) & set(ids(200, **other))
+def test_seeds_share_no_sample():
+    assert not set(ids(200)) & set(ids(200, seed=1))
+
+
+def test_ranks_share_the_batches_of_one_process():
+    whole = ids(12)  # three batches of four: ranks take the first and the last two of each
+    first, last = (ids(6, share=2, rank=rank, rank_count=2) for rank in range(2))
+    assert first == [*whole[0:2], *whole[4:6], *whole[8:10]]
+    assert last == [*whole[2:4], *whole[6:8], *whole[10:12]]
+
+
+def test_ranks_go_on_together():
+    later = ids(4, start=4, share=2, rank=1, rank_count=2)
+    assert later == ids(6, share=2, rank=1, rank_count=2)[2:]
 
 
 @pytest.mark.parametrize("start", [1, 7, 40])

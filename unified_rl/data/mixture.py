@@ -1,5 +1,6 @@
 """Mixes sources by sampling ratio into one endless, seeded stream."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -24,14 +25,19 @@ class Source(Protocol):
 
 
 class MixtureStream(IterableDataset):
-    """Sample number i of a stream depends on (seed, rank, i) alone, so that it can be resumed.
+    """Sample number i of a stream depends on (seed, i) alone, so that it can be resumed.
+
+    Ranks share the batches of a single process: the first takes the first samples of each, the
+    next those that follow.
 
     Args:
         sources: by name.
         ratios: relative frequency of each source; 0 leaves it out.
         seed: of the stream.
-        rank: of the process; each has a stream of its own.
-        start: number of samples to skip.
+        start: number of samples to skip, those of all ranks.
+        share: samples of each batch that this rank takes; None takes all there are.
+        rank: of the process.
+        rank_count: number of processes.
         turn: samples in a row from one source before the next one has its turn, whatever their
             ratios; 0 draws the source of each sample at random.
     """
@@ -41,9 +47,11 @@ class MixtureStream(IterableDataset):
         sources: Mapping[str, Source],
         ratios: Mapping[str, float],
         seed: int,
-        rank: int = 0,
         start: int = 0,
         turn: int = 0,
+        share: int | None = None,
+        rank: int = 0,
+        rank_count: int = 1,
     ) -> None:
         if set(sources) != set(ratios) or min(ratios.values()) < 0 or not sum(ratios.values()):
             raise ConfigError(
@@ -54,17 +62,22 @@ class MixtureStream(IterableDataset):
         total = sum(ratios[name] for name in names)
         self._sources = [sources[name] for name in names]
         self._shares = np.cumsum([ratios[name] / total for name in names])
-        self._seed, self._rank, self._start, self._turn = seed, rank, start, turn
+        self._seed, self._start, self._turn = seed, start, turn
+        self._share, self._rank, self._rank_count = share or 1, rank, rank_count
 
     def __iter__(self) -> Iterator[Sample | Pair]:
-        index = self._start
-        while True:
-            rng = np.random.default_rng([self._seed, self._rank, index])
+        for index in self._places():
+            rng = np.random.default_rng([self._seed, 0, index])
             choice = int(np.searchsorted(self._shares, rng.random(), side="right"))
             if self._turn:
                 choice = index // self._turn % len(self._sources)
             yield self._sources[min(choice, len(self._sources) - 1)].draw(rng)
-            index += 1
+
+    def _places(self) -> Iterator[int]:
+        """Numbers of the samples that are this rank's."""
+        for batch in itertools.count(self._start, self._share * self._rank_count):
+            first = batch + self._rank * self._share
+            yield from range(first, first + self._share)
 
 
 class SampleDataModule(lightning.LightningDataModule):
@@ -73,7 +86,7 @@ class SampleDataModule(lightning.LightningDataModule):
     Args:
         sources: by name.
         ratios: relative frequency of each source.
-        batch_size: samples a step and rank (prompts, in reinforcement learning).
+        batch_size: samples a step (prompts, in reinforcement learning), which the ranks share.
         seed: of the stream.
         turn: batches in a row from one source before the next one has its turn, whatever their
             ratios, as in CoRL's cycle paradigm; 0 draws the source of each sample at random.
@@ -97,12 +110,31 @@ class SampleDataModule(lightning.LightningDataModule):
         self.batches_seen = 0
 
     def train_dataloader(self) -> DataLoader:
-        """An endless loader that goes on where `batches_seen` says."""
-        rank = self.trainer.global_rank if self.trainer is not None else 0
-        start = self.batches_seen * self.batch_size
-        turn = self.turn * self.batch_size
-        stream = MixtureStream(self.sources, self.ratios, self.seed, rank, start, turn)
-        return DataLoader(stream, batch_size=self.batch_size, collate_fn=list)
+        """An endless loader that goes on where `batches_seen` says.
+
+        Raises:
+            ConfigError: the ranks cannot share a batch evenly.
+        """
+        rank, count = 0, 1
+        if self.trainer is not None:
+            rank, count = self.trainer.global_rank, self.trainer.world_size
+        if self.batch_size % count:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} cannot be shared by {count} processes; use "
+                f"{-(-self.batch_size // count) * count}"
+            )
+        share = self.batch_size // count
+        stream = MixtureStream(
+            self.sources,
+            self.ratios,
+            self.seed,
+            start=self.batches_seen * self.batch_size,
+            turn=self.turn * self.batch_size,
+            share=share,
+            rank=rank,
+            rank_count=count,
+        )
+        return DataLoader(stream, batch_size=share, collate_fn=list)
 
     def on_after_batch_transfer(
         self, batch: list[Sample | Pair], dataloader_idx: int

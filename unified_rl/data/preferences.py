@@ -151,8 +151,7 @@ class PreferenceSource:
 
     Args:
         path: folder that `python -m unified_rl.prefer` wrote.
-        halves: "any" takes a prompt with drawings or answers to prefer, "both" one with the two;
-            needed where several processes train, which must have the same halves in each step.
+        halves: "any" takes a prompt with drawings or answers to prefer, "both" one with the two.
         digest: of the folder's summary, where it must be just that; None takes any.
 
     Raises:

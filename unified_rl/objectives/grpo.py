@@ -79,6 +79,12 @@ class GrpoObjective:
         """The mask of what has a ratio of its own: (B, L, 1) for positions, (B, L, D) for codes."""
         return action_mask.any(-1, keepdim=True) if self.ratio_unit == "position" else action_mask
 
+    def total(self, action_mask: Tensor, modality: Tensor) -> Tensor | None:
+        """() what the weights are divided by, where it depends on all rows; None elsewhere."""
+        if self.aggregation.normalisation != "token":
+            return None
+        return self.aggregation.total(self.units(action_mask), modality)
+
     def weights(
         self, action_mask: Tensor, modality: Tensor, total: Tensor | float | None = None
     ) -> Tensor:

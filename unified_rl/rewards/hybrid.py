@@ -1,7 +1,7 @@
 """The hybrid reward: a weighted sum of rewards, watched for being broken."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unified_rl.core.errors import ConfigError, RewardError, UserError
 from unified_rl.core.protocols import Policy, Reward
+from unified_rl.core.ranks import Ranks
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.objectives.advantages import STD_FLOOR
 from unified_rl.rewards.attempts import Attempts, described
@@ -56,6 +57,9 @@ class HybridReward:
         retries: further tries of a component that fails to read or to connect.
         slow_after_s: seconds for one rollout after which a component is warned of, once.
 
+    Attributes:
+        ranks: the processes of the run, whose rollouts are one where statistics are taken.
+
     Raises:
         ConfigError: no component counts, or a setting is out of its range.
     """
@@ -81,6 +85,7 @@ class HybridReward:
         self.normalisation = normalisation
         self._attempts = Attempts(retries, slow_after_s)
         self._flatness, self._finiteness = FlatWatch(flat_patience), FiniteWatch()
+        self.ranks = Ranks()
 
     def __call__(self, rollout: Rollout) -> HybridScores:
         """Scores a rollout with every component once.
@@ -96,21 +101,22 @@ class HybridReward:
             _check(name, components[name], rollout)
         weights = {name: reward.weight for name, reward in self.components.items()}
         components = self._finiteness.clean(components, weights, rollout)
-        raw = sum(weights[name] * own.outcome.double() for name, own in components.items())
-        judged = self._judged_rows(components)
-        tasks = [sample.task.value for sample in rollout.samples]
-        totals = {
-            task: raw[judged & torch.tensor([other == task for other in tasks])]
-            for task in dict.fromkeys(tasks)
-        }
-        self._flatness.watch(components, weights, totals)
+        everyone = self.ranks.gather((components, [s.task.value for s in rollout.samples]))
+        self._watch_flatness(everyone)
+        population = [own for own, _ in everyone]
         counting = [name for name, weight in weights.items() if weight > 0]
+        outcomes = {
+            name: self._normalised(
+                _judged(components[name]), [_judged(own[name]) for own in population]
+            )
+            for name in counting
+        }
         outcome = torch.zeros(len(rollout.samples), dtype=torch.float64)
         for name in counting:
-            outcome += weights[name] * self._normalised_outcome(components[name]).nan_to_num()
+            outcome += weights[name] * outcomes[name].nan_to_num()
         steps = None
         if any(components[name].steps is not None for name in counting):
-            steps = self._total_steps({name: components[name] for name in counting}, rollout)
+            steps = self._total_steps(outcomes, components, population, rollout)
         return HybridScores(outcome.float(), steps, components)
 
     def bind(self, policy: Policy, start: Callable[[], Policy]) -> None:
@@ -180,36 +186,67 @@ class HybridReward:
         counting = [own for name, own in components.items() if self.components[name].weight > 0]
         return torch.stack([own.judged_rows for own in counting]).any(0)
 
-    def _normalised_outcome(self, scores: RewardScores) -> Tensor:
-        """(B,) float64, NaN where a component does not judge."""
-        return self._normalised(scores.outcome.double().masked_fill(~scores.judged_rows, math.nan))
+    def _watch_flatness(
+        self, everyone: Sequence[tuple[Mapping[str, RewardScores], Sequence[str]]]
+    ) -> None:
+        """Watches the rollouts of all ranks, each its scores and tasks, as one."""
+        weights = {name: reward.weight for name, reward in self.components.items()}
+        joined = {
+            name: RewardScores(
+                torch.cat([own[name].outcome for own, _ in everyone]),
+                judged=torch.cat([own[name].judged_rows for own, _ in everyone]),
+            )
+            for name in self.components
+        }
+        raw = sum(weights[name] * own.outcome.double() for name, own in joined.items())
+        judged = self._judged_rows(joined)
+        tasks = [task for _, own in everyone for task in own]
+        totals = {
+            task: raw[judged & torch.tensor([other == task for other in tasks])]
+            for task in dict.fromkeys(tasks)
+        }
+        self._flatness.watch(joined, weights, totals)
 
-    def _normalised(self, values: Tensor) -> Tensor:
-        """Any shape, NaN stays NaN."""
+    def _normalised(self, values: Tensor, population: Sequence[Tensor]) -> Tensor:
+        """Any shape, NaN stays NaN; `population` are these values of all ranks."""
         if self.normalisation == "sum":
             return values
-        known = values[~values.isnan()]
+        known = torch.cat([part[~part.isnan()] for part in population])
         if known.numel() == 0:
             return values
         centred, std = values - known.mean(), known.std(unbiased=False)
         return centred / std if std > STD_FLOOR else centred * 0
 
-    def _total_steps(self, components: Mapping[str, RewardScores], rollout: Rollout) -> Tensor:
+    def _total_steps(
+        self,
+        outcomes: Mapping[str, Tensor],
+        components: Mapping[str, RewardScores],
+        population: Sequence[Mapping[str, RewardScores]],
+        rollout: Rollout,
+    ) -> Tensor:
         """(B, K): components without steps speak on the last step of each completion."""
         counts = torch.tensor([len(completion.segments) for completion in rollout.completions])
-        widths = [own.steps.shape[1] for own in components.values() if own.steps is not None]
+        counting = {name: components[name] for name in outcomes}
+        widths = [own.steps.shape[1] for own in counting.values() if own.steps is not None]
         total = torch.full((len(counts), max([int(counts.max()), *widths])), float("nan")).double()
         rows = counts.nonzero().flatten()
-        for name, own in components.items():
+        for name, own in counting.items():
             steps = torch.full_like(total, float("nan"))
             if own.steps is not None:
-                steps[:, : own.steps.shape[1]] = self._normalised(own.steps.double())
+                known = [o[name].steps for o in population if o[name].steps is not None]
+                steps[:, : own.steps.shape[1]] = self._normalised(
+                    own.steps.double(), [part.double() for part in known]
+                )
             else:
-                outcome = self._normalised_outcome(own)
-                steps[rows, counts[rows] - 1] = outcome[rows]
+                steps[rows, counts[rows] - 1] = outcomes[name][rows]
             steps *= self.components[name].weight
             total = torch.where(total.isnan(), steps, total + steps.nan_to_num())
         return total.float()
+
+
+def _judged(scores: RewardScores) -> Tensor:
+    """(B,) float64 outcomes, NaN where a component does not judge."""
+    return scores.outcome.double().masked_fill(~scores.judged_rows, math.nan)
 
 
 def _moments(name: str, values: Tensor) -> dict[str, float]:

@@ -68,6 +68,11 @@ def plan(config: DictConfig, phases: Sequence[Phase], root: Path, source: str) -
         pairs = preferences_of(root, phase.pairs) if phase.pairs else None
         if phase.experiment:
             training = _composed("train", _training(config, phase, folder, start, pairs), where)
+            if str(training.trainer.devices) != "1":
+                raise ConfigError(
+                    f"{where}: trainer.devices={training.trainer.devices}, but a pipeline trains "
+                    "in one process; run its phases by python -m unified_rl.train"
+                )
         if phase.merge:
             merging = _composed("merge", _merging(config, phase, checkpoint, checkpoints), where)
             if "base" in OmegaConf.missing_keys(merging):

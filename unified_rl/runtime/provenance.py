@@ -14,7 +14,7 @@ import torch
 
 VERSIONED = ("unified-rl", "torch", "transformers", "lightning")
 """Packages whose versions a result names."""
-_IRRELEVANT = ("paths", "logger", "survival")
+_IRRELEVANT = ("paths", "logger", "survival", "strategy")
 
 
 def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -46,11 +46,14 @@ def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Twelve hex digits that change with any setting but those that change no number: paths, where
-    a run is logged, what it keeps of itself.
+    a run is logged, what it keeps of itself, how processes share the work.
 
     The folder of the weights that a run starts from is a path too; `weights_hash` tells them apart.
     """
     relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
+    if "devices" in (config.get("trainer") or {}):  # a run may go on with another number of them
+        own = {key: value for key, value in config["trainer"].items() if key != "num_nodes"}
+        relevant["trainer"] = {**own, "devices": 1}
     start = (config.get("model") or {}).get("checkpoint")
     if start is not None:
         relevant = _without(relevant, start)

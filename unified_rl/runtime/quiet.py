@@ -21,7 +21,14 @@ def quieten() -> None:
         ".*exists and is not empty.*",
         ".*LeafSpec.*is deprecated.*",
         ".*in eval mode at the start of training.*",  # frozen codecs, and policies in RL
+        ".*torch.distributed.* is deprecated.*",  # DeepSpeed's own use of torch
     ):
         warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+    # "compilers" tells of DeepSpeed's tries of the compiler
+    for name in (
+        "lightning.pytorch",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric",
+        "compilers",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)

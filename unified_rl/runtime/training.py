@@ -18,6 +18,7 @@ from unified_rl.runtime.progress import progress_bar
 from unified_rl.runtime.provenance import provenance
 from unified_rl.runtime.resuming import Resumable
 from unified_rl.runtime.snapshots import Snapshots
+from unified_rl.runtime.strategies.preflight import Preflight
 from unified_rl.runtime.survival import Survival
 from unified_rl.runtime.tracking import SampleTable, carry_over, one_run, run_id
 from unified_rl.stages.base import Stage
@@ -74,8 +75,9 @@ def train(
     loggers = make_loggers(output, config, **known)
 
     def write_policy(folder: Path, card: Mapping[str, Any]) -> None:
-        if trainer.is_global_zero:
-            write_folder(folder, functools.partial(adapter_folder.save, stage.policy), card)
+        with stage.plain_weights():
+            if trainer.is_global_zero:
+                write_folder(folder, functools.partial(adapter_folder.save, stage.policy), card)
 
     def keep_best(found: Mapping[str, Any]) -> None:
         write_policy(output / "best", {**card, **found})
@@ -86,6 +88,7 @@ def train(
             stop,
             *survival.watchers(checkpoint_every, keep_best),
             resumable,
+            Preflight(),
             progress_bar(label),
             SampleTable(sample_every),
         ],

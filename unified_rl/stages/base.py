@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning
@@ -12,6 +13,7 @@ from torch import Tensor
 from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.preference import Preference
 from unified_rl.core.protocols import Policy
+from unified_rl.core.ranks import Ranks
 from unified_rl.core.sample import Pair, Sample
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.models.adapter import frozen_base
@@ -99,11 +101,13 @@ class Stage(lightning.LightningModule):
         return self.optimisation.optimizer(self.policy.parameters())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Refuses data of another kind than the stage takes.
+        """Refuses data of another kind than the stage takes, and waits for the other ranks.
 
         Raises:
             ConfigError: the data does not suit the stage.
+            TrainingError: a rank is lost or hangs.
         """
+        self.ranks.meet(f"begin iteration {self.iteration}")
         wanted = self.takes
         for item in batch:
             if not isinstance(item, wanted):
@@ -141,11 +145,37 @@ class Stage(lightning.LightningModule):
 
     # -- for stages ----------------------------------------------------------------------------
 
-    def generator(self, purpose: int = 0) -> torch.Generator:
-        """Randomness of this iteration and rank, the same however often a run is resumed."""
-        entropy = [self.seed, self.iteration, self.global_rank, purpose]
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of this run."""
+        return getattr(self._strategy, "ranks", None) or Ranks()
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Where the policy can compute; every training step is in it, on all ranks at once."""
+        return getattr(self._strategy, "whole_weights", nullcontext)()
+
+    def plain_weights(self) -> AbstractContextManager[None]:
+        """Where the policy can be written, by rank 0; all ranks enter and leave together."""
+        return getattr(self._strategy, "plain_weights", self.whole_weights)()
+
+    def generator(self, purpose: int = 0, place: int | None = None) -> torch.Generator:
+        """Randomness of this iteration, the same however often a run is resumed.
+
+        Args:
+            purpose: what it is for.
+            place: in the batch of all ranks; None takes the rank.
+        """
+        place = self.global_rank if place is None else place
+        entropy = [self.seed, self.iteration, place, purpose]
         state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device=self.device).manual_seed(state)
+
+    def generator_of_part(self, purpose: int, index: int, count: int) -> torch.Generator:
+        """Randomness of part `index` of the `count` in which a rank draws, each of its own.
+
+        Ranks that share the parts of a single process so draw the same.
+        """
+        return self.generator(purpose, self.global_rank * count + index)
 
     def start(self) -> Policy:
         """The frozen copy of the policy as this stage found it, made when first asked for.
@@ -163,17 +193,18 @@ class Stage(lightning.LightningModule):
             return self.start().logprobs(trajectory.to(device)).to(self.device)
 
     def descend(self, losses: Iterable[Tensor]) -> float:
-        """One optimiser step down a loss that comes in parts which add up.
+        """One optimiser step down the mean over ranks of a loss in parts which add up.
 
         Args:
-            losses: yields the parts; each is differentiated before the next is asked for.
+            losses: yields the parts; each is differentiated before the next is asked for. Ranks
+                may have different numbers of them, and none.
 
         Returns:
-            The norm of the gradient before clipping. A step without a finite loss and gradient is
-            skipped, by every rank.
+            The norm of the averaged gradient before clipping, the same on all ranks. A step without
+            a finite loss and gradient is skipped, by every rank.
 
         Raises:
-            TrainingError: too many steps in a row were skipped.
+            TrainingError: too many steps in a row were skipped, or a rank is lost.
         """
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
@@ -181,17 +212,16 @@ class Stage(lightning.LightningModule):
         for loss in losses:
             self.manual_backward(loss)
             total = total + loss.detach()
-        limit = self.optimisation.gradient_clip or float("inf")
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        is_finite = bool(np.isfinite(norm) and torch.isfinite(total))
-        if not self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+        mean_loss = self.ranks.mean(total)
+        gradients = self._averaged_gradients()
+        norm = _clip(gradients, self.optimisation.gradient_clip or float("inf"))
+        if not np.isfinite([mean_loss, norm]).all():
             self._skipped += 1
             optimizer.zero_grad(set_to_none=True)
             if self._skipped >= SKIP_LIMIT:
                 raise TrainingError(
                     f"no step of {SKIP_LIMIT} in a row was finite, the last with a loss of "
-                    f"{float(total)} and a gradient of {norm} at iteration {self.iteration}; lower "
+                    f"{mean_loss} and a gradient of {norm} at iteration {self.iteration}; lower "
                     f"optimisation.learning_rate={self.optimisation.learning_rate}"
                 )
             return norm
@@ -199,16 +229,34 @@ class Stage(lightning.LightningModule):
         factor = self.optimisation.factor(self.iteration, self.iterations)
         for group in optimizer.param_groups:
             group["lr"] = self.optimisation.learning_rate * factor
+        if hasattr(self._strategy, "hand_over"):
+            self._strategy.hand_over(gradients)
         optimizer.step()
         return norm
 
-    def report(self, metrics: Mapping[str, float | Tensor]) -> None:
-        """Logs metrics of this iteration; those in `progress_metrics` show in the progress bar.
+    @property
+    def _strategy(self) -> Any:
+        return None if self._trainer is None else self._trainer.strategy
 
-        The loggers have them before the iteration is over. They are not told by Lightning, which
-        repeats the last value of what this iteration does not report.
+    def _averaged_gradients(self) -> list[Tensor | None]:
+        """Of each trained parameter, the mean over ranks; None where none has any."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if hasattr(self._strategy, "take_gradients"):
+            own = self._strategy.take_gradients() or [None] * len(trained)
+            return self.ranks.average(own, trained)
+        found = self.ranks.average([parameter.grad for parameter in trained], trained)
+        for parameter, gradient in zip(trained, found, strict=True):
+            parameter.grad = gradient
+        return found
+
+    def report(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Logs metrics of this iteration, means over ranks.
+
+        Those in `progress_metrics` show in the progress bar. The loggers have them before the
+        iteration is over. They are not told by Lightning, which repeats the last value of what this
+        iteration does not report.
         """
-        values = {name: float(value) for name, value in metrics.items()}
+        values = self.ranks.means({name: float(value) for name, value in metrics.items()})
         values["skipped_steps"] = float(self._skipped)
         values["iteration"] = float(self.iteration)
         self.reported = values
@@ -218,3 +266,13 @@ class Stage(lightning.LightningModule):
         for name, value in values.items():
             is_shown = name in self.progress_metrics
             self.log(name, value, on_step=True, prog_bar=is_shown, logger=False, batch_size=1)
+
+
+def _clip(gradients: Iterable[Tensor | None], limit: float) -> float:
+    """Shrinks gradients in place until their norm is `limit` at most; the norm before."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    norm = torch.nn.utils.get_total_norm(given)
+    factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
+    for gradient in given:
+        gradient.mul_(factor)
+    return float(norm)

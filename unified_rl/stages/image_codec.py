@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Image, Sample
 from unified_rl.stages.base import Stage
@@ -33,8 +34,17 @@ class ImageCodec(Stage):
         self.objective: torch.nn.Module | None = None
 
     def configure_model(self) -> None:
-        """Builds the policy and its codec's objective."""
+        """Builds the policy and its codec's objective.
+
+        Raises:
+            ConfigError: weights would be sharded, which a finished codec could not be copied from.
+        """
         super().configure_model()
+        if hasattr(self._strategy, "hand_over"):
+            raise ConfigError(
+                "stage=image_codec trains small networks, which need no sharding; use "
+                "strategy=single or strategy=ddp"
+            )
         if self.objective is None:
             self.policy.requires_grad_(False)
             self.objective = self.policy.codec_objective()

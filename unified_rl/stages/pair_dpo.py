@@ -81,14 +81,16 @@ class PairDPO(Stage):
             GENERATION: [item.drawings for item in batch if item.drawings is not None],
             UNDERSTANDING: [item.answers for item in batch if item.answers is not None],
         }
-        halves = {name: pairs for name, pairs in halves.items() if pairs and self.weights[name]}
+        halves = {name: pairs for name, pairs in halves.items() if self.weights[name]}
+        counts = {name: self.ranks.mean(len(pairs)) for name, pairs in halves.items()}
+        halves = {name: pairs for name, pairs in halves.items() if pairs}
         terms: dict[str, list[PreferenceTerms]] = {name: [] for name in halves}
-        norm = self.descend(self._losses(halves, terms))
+        norm = self.descend(self._losses(halves, counts, terms))
         metrics = {"gradient_norm": norm, "learning_rate": self.optimizers().param_groups[0]["lr"]}
         loss = 0.0
         for name, parts in terms.items():
             whole = PreferenceTerms(*(torch.cat(values) for values in zip(*parts, strict=True)))
-            loss += self.weights[name] * float(whole.loss.mean())
+            loss += self.weights[name] * float(whole.loss.sum()) / counts[name]
             metrics |= _described(name, whole)
         self.report(metrics | {"loss": loss})
 
@@ -103,16 +105,20 @@ class PairDPO(Stage):
     def _losses(
         self,
         halves: dict[str, list[tuple[Sample, Sample]]],
+        counts: dict[str, float],
         terms: dict[str, list[PreferenceTerms]],
     ) -> Iterator[Tensor]:
-        """The batch's loss in parts that add up; what to log is appended to `terms`."""
+        """The batch's loss in parts that add up; what to log is appended to `terms`.
+
+        `counts` are the ranks' mean numbers of pairs.
+        """
         for name, pairs in halves.items():
             rows, count = self.encode(pairs), len(pairs)
             places = torch.arange(count, device=rows.segment.device)
             for part in places.split(self.micro_batch_size or count):
                 found = self._compare(rows.select(torch.cat([part, count + part])).trimmed())
                 terms[name].append(found._replace(loss=found.loss.detach()))
-                yield self.weights[name] / count * found.loss.sum()
+                yield self.weights[name] / counts[name] * found.loss.sum()
 
     def _compare(self, rows: Trajectory) -> PreferenceTerms:
         own = summed(self.policy.logprobs(rows), rows.action_mask)

@@ -1,6 +1,6 @@
 """Completions drawn in parts, so that the cache of a rollout stays within bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -14,14 +14,21 @@ def roll_out(
     policy: Policy,
     samples: Sequence[Sample],
     behaviour: Behaviour,
-    generator: torch.Generator,
+    generator_of: Callable[[int, int], torch.Generator],
     size: int = 0,
 ) -> tuple[Trajectory, tuple[Completion, ...]]:
-    """One completion of each sample, `size` of them at once; 0 draws all."""
+    """One completion of each sample.
+
+    Args:
+        policy, samples, behaviour: see `Policy.sample`.
+        generator_of: randomness of a part, by its index and the number of parts.
+        size: samples drawn at once; 0 draws all.
+    """
     size = size or len(samples)
+    starts = range(0, len(samples), size)
     drawn = [
-        policy.sample(samples[start : start + size], behaviour, generator)
-        for start in range(0, len(samples), size)
+        policy.sample(samples[start : start + size], behaviour, generator_of(part, len(starts)))
+        for part, start in enumerate(starts)
     ]
     completions = tuple(completion for _, part in drawn for completion in part)
     return join([part for part, _ in drawn]), completions

@@ -1,6 +1,7 @@
 """Self-improvement: the model draws, answers a question about its own drawing, and learns."""
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -140,9 +141,11 @@ class SelfImprovement(Stage):
     def on_fit_start(self) -> None:
         """Tests the rewards before the first step."""
         super().on_fit_start()
-        self.reward.self_test()
-        for judge in self.judges.values():
-            judge.self_test()
+        self.reward.ranks = self.ranks
+        with self.whole_weights():
+            self.reward.self_test()
+            for judge in self.judges.values():
+                judge.self_test()
 
     def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
         """Draw, ask, answer, compare, improve."""
@@ -168,7 +171,7 @@ class SelfImprovement(Stage):
             self.policy,
             samples,
             self.behaviour,
-            self.generator(_DRAWING),
+            functools.partial(self.generator_of_part, _DRAWING),
             self.rollout_batch_size,
         )
         rollout = Rollout(samples, completions, trajectory, self.group_size)
@@ -200,11 +203,11 @@ class SelfImprovement(Stage):
 
     def answer(self, questions: list[Sample], group_size: int) -> tuple[Trajectory, Answers | None]:
         """The gold answers; or the policy's own as it is now, with their scores."""
-        generator = self.generator(_ANSWERING)
         if self.objective.answers == "gold":
-            return self.policy.encode(questions, generator), None
+            return self.policy.encode(questions, self.generator(_ANSWERING)), None
+        generator_of = functools.partial(self.generator_of_part, _ANSWERING)
         trajectory, said = roll_out(
-            self.policy, questions, self.behaviour, generator, self.rollout_batch_size
+            self.policy, questions, self.behaviour, generator_of, self.rollout_batch_size
         )
         rollout = Rollout(tuple(questions), said, trajectory, group_size)
         return trajectory, Answers(said, self.reward(rollout))

@@ -1,5 +1,6 @@
 """GRPO over whole multimodal trajectories: sample, score, compare within the group, improve."""
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -129,14 +130,17 @@ class UnifiedGRPO(Stage):
         """Tests the rewards and refuses sizes that do not fit, before the first step."""
         super().on_fit_start()
         prompts = getattr(self.trainer.datamodule, "batch_size", self.minibatch_count)
+        prompts = max(1, prompts // self.ranks.count)
         rows = prompts * self.groups_of_prompt * self.trained_per_group
         if rows < self.minibatch_count:
             raise ConfigError(
                 f"stage.minibatch_count={self.minibatch_count} is more than the "
-                f"{rows} completions that an iteration learns from; "
+                f"{rows} completions that an iteration of a rank learns from; "
                 "lower it, or raise data.batch_size, stage.group_size or stage.trained_per_group"
             )
-        self.reward.self_test()
+        self.reward.ranks = self.ranks
+        with self.whole_weights():
+            self.reward.self_test()
 
     def training_step(self, prompts: list[Sample], batch_idx: int) -> None:
         """Sample, score, compare, improve."""
@@ -158,9 +162,9 @@ class UnifiedGRPO(Stage):
     def sample(self, prompts: list[Sample], purpose: int = 0) -> Rollout:
         """G completions of each prompt; see `Stage.generator` for `purpose`."""
         samples = repeat_for_groups(prompts, self.group_size)
-        generator = self.generator(purpose)
+        generator_of = functools.partial(self.generator_of_part, purpose)
         trajectory, completions = roll_out(
-            self.policy, samples, self.behaviour, generator, self.rollout_batch_size
+            self.policy, samples, self.behaviour, generator_of, self.rollout_batch_size
         )
         return Rollout(samples, completions, trajectory, self.group_size)
 
@@ -241,7 +245,10 @@ class UnifiedGRPO(Stage):
 
     def weights_of(self, action_mask: Tensor, modality: Tensor) -> Tensor:
         """The weight of each unit of a minibatch in its loss; see `GrpoObjective.weights`."""
-        return self.objective.weights(action_mask, modality)
+        total = self.objective.total(action_mask, modality)
+        if total is not None:
+            total = self.ranks.mean(total)
+        return self.objective.weights(action_mask, modality, total)
 
 
 class _Minibatch:

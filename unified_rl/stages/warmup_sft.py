@@ -9,7 +9,7 @@ from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Sample, Task
 from unified_rl.core.trajectory import Trajectory
-from unified_rl.objectives.imitation import action_counts, modality_nll
+from unified_rl.objectives.imitation import ActionCounts, action_counts, modality_nll
 from unified_rl.stages.base import Stage
 from unified_rl.stages.optimisation import Optimisation
 
@@ -80,7 +80,8 @@ class WarmupSFT(Stage):
 
     def _losses(self, gold: Trajectory, totals: Tensor) -> Iterator[Tensor]:
         """The batch's loss in parts that add up; `totals` gathers their values."""
-        counts = action_counts(gold.action_mask, gold.modality)
+        own = action_counts(gold.action_mask, gold.modality)
+        counts = ActionCounts(*(c.new_tensor(self.ranks.mean(c), dtype=torch.float) for c in own))
         size = self.micro_batch_size or gold.row_count
         for start in range(0, gold.row_count, size):
             part = gold.select(slice(start, start + size))

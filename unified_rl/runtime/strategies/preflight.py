@@ -1,0 +1,131 @@
+"""Says before the first step what a rank will need, and refuses what cannot fit."""
+
+import os
+import sys
+
+import lightning
+import torch
+
+from unified_rl.core.errors import ConfigError
+from unified_rl.core.sample import Task
+from unified_rl.runtime.strategies.fsdp import ShardedStrategy
+from unified_rl.runtime.strategies.memory import Load, Memory, Sharing, estimate
+from unified_rl.stages.base import Stage
+
+_GIGA = 1e9
+_QUIET_BELOW = 1 * _GIGA
+"""Nothing is said of a single process that needs less."""
+_PROMPT_TOKENS = 64
+"""Stands for the length of prompts, which is known only when they come."""
+
+
+class Preflight(lightning.Callback):
+    """Prints the estimate of a rank's memory when training begins."""
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Stage) -> None:
+        """Compares the estimate with what the device has.
+
+        Raises:
+            ConfigError: weights, gradients, optimizer and reference alone are too much.
+        """
+        needed = estimate(load_of(pl_module), sharing_of(trainer))
+        there = _available(trainer)
+        require_room(needed, there)
+        if trainer.is_global_zero and (trainer.world_size > 1 or needed.peak > _QUIET_BELOW):
+            print(described(needed, there), file=sys.stderr)
+
+
+def require_room(needed: Memory, there: int) -> None:
+    """Refuses what cannot fit; a cache and activations that are too large may be a poor estimate.
+
+    Args:
+        needed: by a rank.
+        there: bytes on its device.
+
+    Raises:
+        ConfigError: it cannot fit.
+    """
+    if needed.certain > there:
+        raise ConfigError(
+            f"a rank needs {needed.certain / _GIGA:.3g} GB for weights ({_gb(needed.weights)}), "
+            f"gradients ({_gb(needed.gradients)}), optimizer ({_gb(needed.optimizer)}) and "
+            f"reference ({_gb(needed.reference)}), but its device has {_gb(there)}; shard over "
+            "more ranks (strategy=deepspeed_zero2 trainer.devices=...), keep the optimizer on the "
+            "CPU (strategy.offload_optimizer=true), the reference too (stage.reference_device=cpu),"
+            " or train an adapter (adapter=lora)"
+        )
+
+
+def described(needed: Memory, there: int) -> str:
+    """The estimate in one line."""
+    parts = ", ".join(f"{name} {_gb(size)}" for name, size in needed._asdict().items())
+    warning = "; that may be too much" if needed.peak > there else ""
+    return f"memory a rank, estimated: {_gb(needed.peak)} of {_gb(there)} ({parts}){warning}"
+
+
+def load_of(stage: Stage) -> Load:
+    """What a stage asks of a rank; a stage that draws nothing has no cache."""
+    policy = stage.policy
+    parameters = list(policy.parameters())
+    with stage.whole_weights(), torch.no_grad():
+        width = policy.embed_text(torch.zeros(1, dtype=torch.long, device=stage.device)).shape[-1]
+    behaviour = getattr(stage, "behaviour", None)
+    answer = policy.image_positions
+    if behaviour is not None:
+        answer = policy.longest_answer(Task.INTERLEAVED, behaviour)
+    prompts = getattr(stage.trainer.datamodule, "batch_size", 1) // stage.ranks.count
+    rows = max(1, prompts) * getattr(stage, "group_size", 1)
+    drawn = min(rows, getattr(stage, "rollout_batch_size", 0) or rows)
+    if behaviour is None:
+        drawn = 0
+    elif behaviour.guided:
+        drawn *= 2
+    layers = policy.parameter_groups()["language_model"][0]
+    return Load(
+        trained=sum(_count(p) for p in parameters if p.requires_grad),
+        frozen=sum(_count(p) for p in parameters if not p.requires_grad),
+        weight_bytes=max(p.element_size() for p in parameters),
+        layers=len(layers),
+        width=width,
+        vocabulary=policy.text_vocabulary_size,
+        tokens=answer + _PROMPT_TOKENS,
+        drawn_rows=drawn,
+        learnt_rows=min(rows, getattr(stage, "micro_batch_size", 0) or rows),
+        has_reference=bool(stage._start) and stage.reference_device is None,
+        recomputes=any("forward" in vars(layer) for layer in layers),
+    )
+
+
+def sharing_of(trainer: lightning.Trainer) -> Sharing:
+    """How the trainer's strategy shares the work."""
+    strategy, ranks = trainer.strategy, trainer.world_size
+    if isinstance(strategy, ShardedStrategy):
+        offloads = strategy.offload
+        return Sharing(ranks, 3, offloads_optimizer=offloads, offloads_weights=offloads)
+    zero = getattr(strategy, "config", {}).get("zero_optimization")
+    if zero is None:
+        return Sharing(ranks)
+    return Sharing(
+        ranks,
+        zero["stage"],
+        has_masters=True,
+        offloads_optimizer="offload_optimizer" in zero,
+        offloads_weights="offload_param" in zero,
+    )
+
+
+def _count(parameter: torch.nn.Parameter) -> int:
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def _available(trainer: lightning.Trainer) -> int:
+    """Bytes of a rank's device; the processes of one machine share its memory."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return whole // max(1, getattr(trainer.strategy, "num_processes", 1))
+
+
+def _gb(size: int) -> str:
+    return f"{size / _GIGA:.3g} GB"
