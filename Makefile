@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -101,6 +101,9 @@ format: setup ## rewrite the style
 
 bench: setup ## paired timings of rollout and update
 	$(RUN) benchmarks.rollout $(ARGS)
+
+bench-gpu: setup ## everything that needs a CUDA device, at most eight minutes
+	$(RUN) benchmarks.gpu $(ARGS)
 
 parity: setup ## our models against recorded tensors of the published ones: FOLDER=path/to/janus
 	$(RUN) benchmarks.parity $(FOLDER)
