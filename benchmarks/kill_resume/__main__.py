@@ -72,7 +72,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
     origin = provenance({}, options.seed)
     result = {
         "settings": settings,
-        "command": " ".join(reference.command[1:]).replace(str(folder), "FOLDER"),
+        "command": " ".join(reference.command[1:]),
         "agree": not faults,
         "reference_s": round(wall_s, 1),
         "seconds": round(time.perf_counter() - started, 1),
@@ -83,7 +83,8 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
         **{key: origin[key] for key in ("commit", "dirty", "hardware", "versions")},
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps(result, indent=2) + "\n")
+    text = json.dumps(result, indent=2).replace(str(folder), "FOLDER")
+    options.results.write_text(text.replace(f"{options.model.resolve().parents[1]}/", "") + "\n")
     return 1 if faults else 0
 
 
