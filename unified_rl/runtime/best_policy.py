@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning
-import torch
 
 from unified_rl.core.errors import ConfigError, nearest
 from unified_rl.stages.base import Stage
@@ -67,8 +66,7 @@ class BestPolicy(lightning.Callback):
         """
         logged = pl_module.reported
         if self.metric in logged:
-            value = torch.tensor(logged[self.metric], device=pl_module.device)
-            self._values.append(float(trainer.strategy.reduce(value, reduce_op="mean")))
+            self._values.append(logged[self.metric])
         elif not self._values and self._best is None and not pl_module.iteration:
             raise ConfigError(
                 f"survival.best={self.metric} is not logged; {nearest(self.metric, logged)}"

@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import lightning
-import torch
 
 from unified_rl.core.errors import TrainingError
 from unified_rl.stages.base import Stage
@@ -47,8 +46,7 @@ class DivergenceWatch(lightning.Callback):
         """
         if "kl" not in pl_module.reported:
             return
-        value = torch.tensor(pl_module.reported["kl"], device=pl_module.device)
-        kl = float(trainer.strategy.reduce(value, reduce_op="mean"))  # the same on every rank
+        kl = pl_module.reported["kl"]  # the same on every rank
         self._above = 0 if kl <= self.limit else self._above + 1  # NaN counts as too large
         if self._above == 1:
             _log.warning(
