@@ -8,7 +8,6 @@ first fifth, which still fills caches, to the last fifth of the iterations, as m
 
 import argparse
 import csv
-import json
 import statistics
 import subprocess
 import sys
@@ -16,11 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from benchmarks.record import record
 
-from unified_rl.runtime.provenance import processor, provenance
-
-RESULTS = Path(__file__).parent / "results"
 WATCHED_S = 0.5
 PARTS = ("rollout_s", "reward_s", "update_s")
 
@@ -94,15 +90,8 @@ def main() -> None:
         "memory_mb": [size / 1e6 for size in ends(held)],
         "step_growth": growth(steps),
         "step_s": statistics.median(steps),
-        "hardware": processor(),
-        "threads": options.threads or torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": provenance({}, 0)["commit"],
     }
-    print(json.dumps(result, indent=2))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"endurance_{options.model}_cpu.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    record(f"endurance_{options.model}", result, threads=options.threads)
 
 
 if __name__ == "__main__":

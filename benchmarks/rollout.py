@@ -7,10 +7,8 @@ is timed are codes; `with_pictures` also decodes them. Greedy codes must be the 
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from benchmarks.cost import image_rollout, measure, timed
+from benchmarks.record import record
 from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.sample import Sample
 from unified_rl.data.microworld import drawing_sample
@@ -25,9 +24,7 @@ from unified_rl.microworld.prompts import prompts
 from unified_rl.microworld.words import vocabulary
 from unified_rl.models.janus.load import janus
 from unified_rl.models.janus.policy import JanusPolicy
-from unified_rl.runtime.provenance import processor, provenance
 
-RESULTS = Path(__file__).parent / "results"
 SIZES: dict[str, dict[str, Any]] = {
     "micro": {  # 1.9 M parameters, 64 codes
         "text": {
@@ -218,15 +215,8 @@ def main() -> None:
             else "bytes",
             "share_reached": bound / medians["ours"],
         },
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": provenance({}, 0)["commit"],
     }
-    print(json.dumps(result, indent=2))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"rollout_{options.size}_{device}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    record(f"rollout_{options.size}", result, device)
 
 
 def _ratio(others: list[float], own: list[float]) -> dict[str, float]:

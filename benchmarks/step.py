@@ -9,7 +9,6 @@ size of 1 cannot be trained; the smallest here is 2.
 
 import argparse
 import csv
-import json
 import statistics
 import subprocess
 import sys
@@ -17,11 +16,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from unified_rl.runtime.provenance import processor, provenance
+from benchmarks.record import record
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = ("rollout_s", "reward_s", "update_s")
 
 
@@ -80,15 +77,8 @@ def main() -> None:
         "prompts": options.prompts,
         "seconds": found,
         "exponent_of_group_size": slope(sizes, whole),
-        "hardware": processor(),
-        "threads": options.threads or torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": provenance({}, 0)["commit"],
     }
-    print(json.dumps(result, indent=2))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"step_{options.model}_cpu.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = record(f"step_{options.model}", result, threads=options.threads)
     plot(sizes, found, path.with_suffix(".png"))
 
 
