@@ -131,7 +131,8 @@ def test_a_killed_run_keeps_its_name_in_the_tracker(tmp_path, monkeypatch):
     go(tmp_path, sft(), mode="offline")
     go(tmp_path, sft(), mode="offline", seed=1)  # another run
     folders = sorted(tmp_path.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime)
-    first, second, other = (path.name.rpartition("-")[2] for path in folders)
+    # offline-run-TIME-ID, and -1 behind it where two runs began in the same second
+    first, second, other = (path.name.split("-")[3] for path in folders)
     assert first == second != other
     assert len(first) == 12
 
