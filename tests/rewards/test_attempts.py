@@ -56,6 +56,33 @@ class Failing(Given):
 PAIR = rollout([told(*GOLD), told(FIRST)], group_size=2)
 
 
+# -- ahead of the rollout --------------------------------------------------------------------------
+
+
+def test_parts_begun_ahead_are_the_scores_of_the_rollout():
+    attempts, reward = Attempts(), Hungry(6)
+    for rows in ([0, 1, 2, 3], [4, 5]):
+        attempts.begin("format", reward, SIX.select(torch.tensor(rows), 1))
+    found = attempts("format", reward, SIX)
+    assert reward.seen == [(4, 1), (2, 1)]  # not asked again
+    assert found.outcome.tolist() == [1, 0, 0, 0, 0, 0]
+    assert found.steps.shape == (6, 4)
+
+
+def test_parts_of_a_rollout_that_was_given_up_are_forgotten():
+    attempts, reward = Attempts(), Hungry(6)
+    attempts.begin("format", reward, SIX.select(torch.tensor([0, 1]), 1))
+    assert attempts("format", reward, PAIR).outcome.tolist() == [1, 0]
+    assert reward.seen == [(2, 1), (2, 2)]
+
+
+def test_what_fails_ahead_is_named():
+    attempts, reward = Attempts(), Failing(ValueError("no such host"))
+    attempts.begin("critic", reward, PAIR)
+    with pytest.raises(RewardError, match="'critic' failed: ValueError: no such host"):
+        attempts("critic", reward, PAIR)
+
+
 # -- memory ----------------------------------------------------------------------------------------
 
 

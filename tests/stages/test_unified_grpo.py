@@ -1,5 +1,6 @@
 """GRPO through Lightning: ratios, advantages, the reference, dropout."""
 
+import threading
 from dataclasses import replace
 
 import lightning
@@ -7,7 +8,16 @@ import peft
 import pytest
 import torch
 
-from tests.stages.training import SHORT, Constant, Gradients, gradients, grpo, run, run_on
+from tests.stages.training import (
+    SHORT,
+    Brightness,
+    Constant,
+    Gradients,
+    gradients,
+    grpo,
+    run,
+    run_on,
+)
 from tests.toys import build
 from tests.toys.samples import drawings, mixed
 from unified_rl.core.behaviour import Sampling
@@ -212,6 +222,39 @@ def test_a_rollout_in_parts_has_every_completion(family):
         assert bool(completion.images) == (sample.task.value == "text_to_image") or (
             sample.task.value == "interleaved"
         )
+
+
+class Elsewhere(Brightness):
+    """Waits for another machine; says when it has begun."""
+
+    waits = True
+
+    def __init__(self):
+        self.begun, self.sizes = threading.Event(), []
+
+    def __call__(self, rollout):
+        self.sizes.append(len(rollout.samples))
+        self.begun.set()
+        return super().__call__(rollout)
+
+
+def test_a_reward_that_waits_scores_while_the_next_part_is_drawn(family, monkeypatch):
+    reward = Elsewhere()
+    stage = grpo(family, reward=reward, rollout_batch_size=3)
+    before = []  # whether the reward had begun, before each part
+
+    def drawn(part, behaviour, generator):
+        before.append(reward.begun.wait(20 if before else 0))
+        return type(stage.policy).sample(stage.policy, part, behaviour, generator)
+
+    monkeypatch.setattr(stage, "on_train_start", lambda: setattr(stage.policy, "sample", drawn))
+    beside = run(stage, batches=1).callback_metrics
+    assert before == [False, True, True]
+    assert reward.sizes == [3, 3, 2]  # 4 prompts in groups of 2; nothing is scored twice
+    alone = run(grpo(family, rollout_batch_size=3), batches=1).callback_metrics
+    assert {k: v for k, v in beside.items() if not k.endswith("_s")} == {
+        k: v for k, v in alone.items() if not k.endswith("_s")
+    }
 
 
 def test_pairs_are_refused_where_single_samples_are_needed(family):

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from operator import is_
 
 import torch
 
@@ -30,7 +32,7 @@ class Attempts:
             warns.
 
     Attributes:
-        seconds: that each reward took for the latest rollout, pauses included.
+        seconds: that training waited for each reward and the latest rollout, pauses included.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -44,6 +46,18 @@ class Attempts:
         self.retries, self.slow_after_s = retries, slow_after_s
         self.seconds: dict[str, float] = {}
         self._warned: set[tuple[str, str]] = set()
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._begun: dict[str, list[tuple[Rollout, Future[RewardScores]]]] = {}
+
+    def begin(self, name: str, reward: Reward, part: Rollout) -> None:
+        """Scores a part of the next rollout beside what follows, one part after another.
+
+        `__call__` with the rollout of these parts waits for them; with another one it forgets them.
+        """
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(1, thread_name_prefix=f"reward {name}")
+        score = self._threads[name].submit(self._in_parts, name, reward, part)
+        self._begun.setdefault(name, []).append((part, score))
 
     def __call__(self, name: str, reward: Reward, rollout: Rollout) -> RewardScores:
         """Scores a rollout.
@@ -61,7 +75,11 @@ class Attempts:
             UserError: the reward's own, as it is.
         """
         started = time.perf_counter()
-        scores = self._in_parts(name, reward, rollout)
+        begun = self._taken(name, rollout)
+        if begun:
+            scores = _joined([part.result() for part in begun])
+        else:
+            scores = self._in_parts(name, reward, rollout)
         self.seconds[name] = time.perf_counter() - started
         if self.seconds[name] > self.slow_after_s:
             self._warn_once(
@@ -71,6 +89,13 @@ class Attempts:
                 f"{len(rollout.samples)} completions; training waits for it",
             )
         return scores
+
+    def _taken(self, name: str, rollout: Rollout) -> list[Future[RewardScores]]:
+        """What was begun of this very rollout; parts of another, given up, are let go."""
+        begun = self._begun.pop(name, [])
+        parts = [answer for part, _ in begun for answer in part.completions]
+        same = len(parts) == len(rollout.completions) and all(map(is_, parts, rollout.completions))
+        return [score for _, score in begun] if same else []
 
     def _in_parts(self, name: str, reward: Reward, rollout: Rollout) -> RewardScores:
         scores, shortage = self._asked(name, reward, rollout)

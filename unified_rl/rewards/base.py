@@ -50,6 +50,10 @@ class CompletionReward(ABC):
         ConfigError: a weight that is negative or not finite.
     """
 
+    waits = False
+    """Whether it mostly waits for another process or machine: it may then score the first part of
+    a rollout in a thread of its own while the next part is drawn."""
+
     def __init__(self, weight: float = 1.0) -> None:
         if not (math.isfinite(weight) and weight >= 0):
             raise ConfigError(f"weight={weight} must be finite and at least 0 (0: logged only)")

@@ -119,6 +119,16 @@ class HybridReward:
             steps = self._total_steps(outcomes, components, population, rollout)
         return HybridScores(outcome.float(), steps, components)
 
+    def begin(self, part: Rollout) -> None:
+        """Lets rewards that wait for another machine begin with a part of the next rollout.
+
+        Args:
+            part: the parts follow each other in the order of the rollout's rows.
+        """
+        for name, reward in self.components.items():
+            if getattr(reward, "waits", False):
+                self._attempts.begin(name, reward, part)
+
     def bind(self, policy: Policy, start: Callable[[], Policy]) -> None:
         """Gives the policy to the components that ask it; see `OwnPolicy`."""
         for reward in self.components.values():
@@ -151,7 +161,7 @@ class HybridReward:
 
         Returns:
             `<component>` and `<component>_std`, mean and std of raw outcomes; `<component>_share`
-            in [0, 1] of the weighted absolute means; `<component>_s`, seconds for the latest
+            in [0, 1] of the weighted absolute means; `<component>_s`, seconds waited for the latest
             rollout; `reward` and `reward_std`, mean and std of the total; `nonfinite_rewards`,
             completions of the latest rollout with a score that is not finite.
         """

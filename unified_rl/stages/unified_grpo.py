@@ -164,7 +164,12 @@ class UnifiedGRPO(Stage):
         samples = repeat_for_groups(prompts, self.group_size)
         generator_of = functools.partial(self.generator_of_part, purpose)
         trajectory, completions = roll_out(
-            self.policy, samples, self.behaviour, generator_of, self.rollout_batch_size
+            self.policy,
+            samples,
+            self.behaviour,
+            generator_of,
+            self.rollout_batch_size,
+            on_part=self.reward.begin if purpose == 0 else None,
         )
         return Rollout(samples, completions, trajectory, self.group_size)
 
