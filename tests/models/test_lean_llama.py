@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaModel, PhiConfig, PhiModel
 
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.decoder import LibraryDecoder
-from unified_rl.models import lean_llama
+from unified_rl.models import fixed_steps, lean_llama
 from unified_rl.models.lean_llama import LeanLlama, is_lean
 
 WIDTH, COLUMNS = 32, 12
@@ -52,7 +52,7 @@ def library(model):
     return LibraryDecoder(backbone, PrefixCache(model.config, COLUMNS))
 
 
-def reads(decoder):
+def reads(decoder, device="cpu"):
     """States of a left-padded prompt, of single columns, and of rows that go on from others."""
     generator = torch.Generator().manual_seed(1)
     valid = torch.ones(2, COLUMNS, dtype=torch.bool)
@@ -65,7 +65,8 @@ def reads(decoder):
         seen = valid[rows, None, : span.stop] | ~valid[rows, span, None]
         past = torch.ones(COLUMNS, COLUMNS, dtype=torch.bool).tril()[span, : span.stop]
         mask = (seen & past)[:, None]
-        found.append(decoder.read(embeds[rows, span], mask, positions[rows, span]))
+        given = embeds[rows, span], mask, positions[rows, span]
+        found.append(decoder.read(*(tensor.to(device) for tensor in given)))
 
     both = torch.arange(2)
     read(both, slice(0, 5))
@@ -74,15 +75,16 @@ def reads(decoder):
     decoder.rewind(3)
     read(both, slice(6, 7))
     spread = torch.tensor([1, 0, 0, 1])
-    decoder.spread(spread)
+    decoder.spread(spread.to(device))
     read(spread, slice(7, 8))
     read(spread, slice(8, 10))
     found[0][1, :2] = 0  # nobody reads what comes of padding
     return found
 
 
-def assert_alike(model):
-    for ours, theirs in zip(reads(LeanLlama(model, COLUMNS)), reads(library(model)), strict=True):
+def assert_alike(model, fixed=None):
+    found = reads(LeanLlama(model, COLUMNS, fixed))
+    for ours, theirs in zip(found, reads(library(model)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
@@ -94,6 +96,44 @@ def test_it_reads_what_the_library_reads(kind, packed, monkeypatch):
     model = llama(**KINDS[kind])
     assert is_lean(model)
     assert_alike(model)
+
+
+@pytest.mark.parametrize("bucket", [4, 128])  # single columns 5, 6, 7, 8: of the second, then third
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_steps_of_fixed_shape_read_the_same(kind, bucket, monkeypatch):
+    monkeypatch.setattr(fixed_steps, "BUCKET", bucket)
+    monkeypatch.setattr(lean_llama, "BUCKET", bucket)
+    assert_alike(llama(**KINDS[kind]), fixed=True)
+
+
+@torch.no_grad()
+def test_steps_of_fixed_shape_keep_their_addresses():
+    decoder, seen = LeanLlama(llama(), COLUMNS, fixed=True), []
+    step = decoder._steps._step
+
+    def watched(*given):
+        seen.append([tensor.data_ptr() for tensor in given[:4]] + [given[4]])
+        return step(*given)
+
+    decoder._steps._step = watched
+    for column in range(3):
+        mask = torch.ones(2, 1, 1, column + 1, dtype=torch.bool)
+        decoder.read(torch.randn(2, 1, WIDTH), mask, torch.full((2, 1), column))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][4] == 128
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_graph_reads_what_is_read_without(kind):
+    model = llama(**KINDS[kind]).to("cuda")
+    replayed = reads(LeanLlama(model, COLUMNS), "cuda")
+    eager = reads(LeanLlama(model, COLUMNS, fixed=False), "cuda")
+    for graphed, alone in zip(replayed, eager, strict=True):
+        torch.testing.assert_close(graphed, alone, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from torch.nn import functional
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from unified_rl.models.fixed_steps import BUCKET, FixedSteps
+
 PACKED_BYTES = 2**31
 """Up to this size weights are laid out anew for a session: one product for three, and on a CPU in
 the order in which products of few rows read them."""
@@ -46,10 +48,15 @@ class LeanLlama:
     Args:
         model: `is_lean`.
         columns: that may be read at most.
+        fixed: whether single columns are read by `FixedSteps`; None does so on a CUDA device.
     """
 
-    def __init__(self, model: LlamaModel, columns: int) -> None:
+    def __init__(self, model: LlamaModel, columns: int, fixed: bool | None = None) -> None:
         config = model.config
+        self._capture = model.norm.weight.device.type == "cuda"
+        self._fixed = self._capture if fixed is None else fixed
+        if self._fixed:
+            columns = -(-columns // BUCKET) * BUCKET
         self._columns, self._norm = columns, model.norm
         size = sum(p.numel() * p.element_size() for p in model.layers.parameters())
         self._layers = [_Layer(layer, size <= PACKED_BYTES) for layer in model.layers]
@@ -61,16 +68,19 @@ class LeanLlama:
         sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
         self._turns = torch.stack([cosine[0], sine[0]], dim=1)  # (columns, 2, head width)
         self._filled = 0
+        self._steps = FixedSteps(self._step, self._capture, columns)
 
     def read(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """See `Decoder.read`."""
-        turns = self._turns[positions][:, :, :, None]  # (R, n, 2, 1, head width)
-        mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, -torch.inf)
-        hidden = embeds
-        for layer in self._layers:
-            hidden = self._through(layer, hidden, mask, turns[:, :, 0], turns[:, :, 1])
-        self._filled += embeds.shape[1]
-        return self._norm(hidden)
+        count = embeds.shape[1]
+        if self._fixed and count == 1 and not torch.is_grad_enabled():
+            hidden = self._steps.read(embeds, mask, positions)
+        else:
+            place = slice(self._filled, self._filled + count)
+            mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, -torch.inf)
+            hidden = self._step(embeds, mask, positions, place, place.stop)
+        self._filled += count
+        return hidden
 
     def rewind(self, columns: int) -> None:
         """See `Decoder.rewind`."""
@@ -81,27 +91,50 @@ class LeanLlama:
         for layer in self._layers:
             for name in ("keys", "values"):
                 old = getattr(layer, name)
-                new = old.new_empty(len(rows), *old.shape[1:])
+                new = self._room((len(rows), *old.shape[1:]), old)
                 new[:, :, : self._filled] = old[rows, :, : self._filled]
                 setattr(layer, name, new)
+        self._steps = FixedSteps(self._step, self._capture, self._columns)
+
+    def _step(
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, place: Tensor | slice, seen: int
+    ) -> Tensor:
+        """Reads columns at a place, of which the first `seen` may be looked at."""
+        turns = self._turns[positions][:, :, :, None]  # (R, n, 2, 1, head width)
+        hidden = embeds
+        for layer in self._layers:
+            hidden = self._through(layer, hidden, mask, turns[:, :, 0], turns[:, :, 1], place, seen)
+        return self._norm(hidden)
+
+    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """For keys or values; what is masked must still be a number where it is looked at."""
+        return like.new_zeros(shape) if self._fixed else like.new_empty(shape)
 
     def _through(
-        self, layer: "_Layer", hidden: Tensor, mask: Tensor, cosine: Tensor, sine: Tensor
+        self,
+        layer: "_Layer",
+        hidden: Tensor,
+        mask: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        place: Tensor | slice,
+        seen: int,
     ) -> Tensor:
         rows, count = hidden.shape[:2]
-        span = slice(self._filled, self._filled + count)
         looked, kept = self._queries, self._keys
         found = layer.attention_inputs(layer.attention_norm(hidden), self._head_width)
         turned = found[:, :, : looked + kept]
         halves = turned.roll(self._head_width // 2, -1)
         turned = torch.addcmul(turned * cosine, halves, sine).transpose(1, 2)
-        keys, values = layer.buffers(rows, kept, self._columns, found)
-        keys[:, :, span] = turned[:, looked:]
-        values[:, :, span] = found[:, :, looked + kept :].transpose(1, 2)
+        if layer.keys is None:
+            shape = (rows, kept, self._columns, self._head_width)
+            layer.keys, layer.values = self._room(shape, found), self._room(shape, found)
+        layer.keys[:, :, place] = turned[:, looked:]
+        layer.values[:, :, place] = found[:, :, looked + kept :].transpose(1, 2)
         queries, keys, values = (
             turned[:, :looked],
-            keys[:, :, : span.stop],
-            values[:, :, : span.stop],
+            layer.keys[:, :, :seen],
+            layer.values[:, :, :seen],
         )
         if count == 1 and looked != kept:  # heads that share keys ask as columns of one head
             queries = queries.reshape(rows, kept, looked // kept, self._head_width)
@@ -138,13 +171,6 @@ class _Layer:
         """(R, n, width) -> (R, n, width)."""
         gate, up = self._gates.parts(hidden)
         return self._down(self._act(gate) * up)
-
-    def buffers(self, rows: int, heads: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values, (R, heads, columns, head width); made when first asked for."""
-        if self.keys is None:
-            shape = (rows, heads, columns, like.shape[-1])
-            self.keys, self.values = like.new_empty(shape), like.new_empty(shape)
-        return self.keys, self.values
 
 
 class _Side:
