@@ -64,9 +64,11 @@ _SMALL = {
 }
 
 
-def build(size: str, device: str, dtype: str) -> JanusPolicy:
-    """A Janus of random weights."""
+def build(size: str, device: str, dtype: str, image_size: int = 0) -> JanusPolicy:
+    """A Janus of random weights; `image_size` px a side, 0 leaves that of its size."""
     architecture = {name: dict(part) for name, part in SIZES[size].items()}
+    if image_size:
+        architecture["vision"]["image_size"] = image_size
     if size != "1b":
         for name, part in _SMALL.items():
             architecture[name] |= part
