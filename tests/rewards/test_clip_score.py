@@ -50,11 +50,11 @@ def clip(tmp_path_factory):
 
 def test_clip_score_is_the_cosine(clip):
     reward = ClipScoreReward(clip, batch_size=3)
-    model = reward._model
+    model = reward._clip.model
     want = []
     for prompt, picture in zip(PROMPTS[:3], PICTURES[:3], strict=True):
-        words = reward._tokenizer(prompt, return_tensors="pt")
-        pixels = reward._processor(images=picture.pixels, return_tensors="pt")
+        words = reward._clip.tokenizer(prompt, return_tensors="pt")
+        pixels = reward._clip.processor(images=picture.pixels, return_tensors="pt")
         text = model.text_projection(model.text_model(**words).pooler_output)
         seen = model.visual_projection(model.vision_model(**pixels).pooler_output)
         want.append(torch.cosine_similarity(text, seen).item())
@@ -83,7 +83,7 @@ def test_other_tasks_get_no_clip_score(clip):
 def test_what_is_not_finite_is_named(clip):
     reward = ClipScoreReward(clip)
     with torch.no_grad():
-        reward._model.visual_projection.weight.fill_(math.nan)
+        reward._clip.model.visual_projection.weight.fill_(math.nan)
     with pytest.raises(RewardError, match="ClipScoreReward gave nan for a picture of 'drawing'"):
         reward(rollout([told(ONE)], DRAWING_SAMPLE))
     with pytest.raises(RewardError, match="nan"):
@@ -101,7 +101,7 @@ def test_the_self_test_asks_which_picture_is_right(clip):
             assert "cannot tell a right picture of 'a red circle and" in str(error)
             passed.append(False)
         with torch.no_grad():
-            reward._model.text_projection.weight.neg_()  # what was alike is now unlike
+            reward._clip.model.text_projection.weight.neg_()  # what was alike is now unlike
     assert sorted(passed) == [False, True]
 
 

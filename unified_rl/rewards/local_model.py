@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
 from unified_rl.core.errors import CheckpointError, ConfigError
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def require_judge(checkpoint: str, setting: str, *model_types: str) -> Path:
@@ -36,18 +39,27 @@ def require_judge(checkpoint: str, setting: str, *model_types: str) -> Path:
             f"{setting}={checkpoint} holds no {WEIGHTS[0]}; download that file, or convert the "
             "weights with transformers' save_pretrained"
         )
+    require_config(folder, setting, *model_types)
+    return folder
+
+
+def require_config(folder: Path, setting: str, *model_types: str) -> None:
+    """Refuses a folder whose `config.json` is not of one of these models; none takes any.
+
+    Raises:
+        CheckpointError: there is none, or it is of another kind.
+    """
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{setting}={checkpoint} has no config.json that names a model_type "
+            f"{setting}={folder} has no config.json that names a model_type "
             f"({type(error).__name__})"
         ) from error
     if model_types and found not in model_types:
         raise CheckpointError(
-            f"{setting}={checkpoint} is of model_type {found!r}, not {' or '.join(model_types)}"
+            f"{setting}={folder} is of model_type {found!r}, not {' or '.join(model_types)}"
         )
-    return folder
 
 
 def load_judge(
@@ -66,15 +78,14 @@ def load_judge(
         ConfigError: an unknown dtype or a device that is not there.
         CheckpointError: the weights cannot be read, or some that the model needs are missing.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
+    floats = float_dtype(dtype)
     try:
         model, report = family.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=DTYPES[dtype],
+            dtype=floats,
             output_loading_info=True,
         )
     except Exception as error:  # a damaged folder fails in whatever part comes to it first
@@ -86,6 +97,26 @@ def load_judge(
             f"{setting}={folder} lacks {len(missing)} weights that its config.json asks for, "
             f"the first {missing[0] if missing else report['mismatched_keys']}; download it again"
         )
+    return frozen_on(model, device)
+
+
+def float_dtype(name: str) -> torch.dtype:
+    """What a judge's `dtype` names.
+
+    Raises:
+        ConfigError: it is none of `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise ConfigError(f"dtype={name!r} is none of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def frozen_on(model: Module, device: str) -> Module:
+    """The module, which nothing trains, in evaluation mode on a device.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
     try:
         return model.requires_grad_(False).eval().to(device)
     except (RuntimeError, AssertionError) as error:
@@ -104,17 +135,29 @@ def load_part(family: Any, folder: Path, setting: str) -> Any:
         raise CheckpointError(_unreadable(setting, folder, error)) from error
 
 
-def load_tokenizer(folder: Path, setting: str) -> "PreTrainedTokenizerBase":
+def load_tokenizer(
+    folder: Path, setting: str, family: Any = None
+) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder.
+
+    Special tokens that are written out in a text are read as plain words: texts come from policies,
+    which are not to end or pad them.
+
+    Args:
+        folder: of a model, or of its tokenizer alone.
+        setting: for the message.
+        family: a transformers class, for folders that do not say which; None takes their word.
 
     Raises:
         CheckpointError: its files are missing or damaged.
     """
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         raise CheckpointError(f"{setting}={folder} has no tokenizer.json or vocabulary; add them")
-    return load_part(AutoTokenizer, folder, setting)
+    tokenizer = load_part(family or AutoTokenizer, folder, setting)
+    tokenizer.split_special_tokens = True
+    return tokenizer
 
 
 def _unreadable(setting: str, folder: Path, error: Exception) -> str:

@@ -25,7 +25,12 @@ class PictureReward(CompletionReward):
     `NO_PICTURE`. Per step: the picture's score; texts have none. Other tasks: outcome 0, no step
     scores. As with any `CompletionReward`, a score depends on that picture and its sample alone,
     but for the rounding of a model's batches.
+
+    Attributes:
+        tasks: of the samples that are judged.
     """
+
+    tasks = frozenset((Task.TEXT_TO_IMAGE,))
 
     @abstractmethod
     def judge(self, samples: Sequence[Sample], pictures: Sequence[np.ndarray]) -> list[float]:
@@ -47,7 +52,7 @@ class PictureReward(CompletionReward):
         padded = [(*score.steps, *[math.nan] * (longest - len(score.steps))) for score in scores]
         steps = torch.tensor(padded, dtype=torch.float32).reshape(len(scores), longest)
         outcomes = torch.tensor([score.outcome for score in scores], dtype=torch.float32)
-        judged = torch.tensor([sample.task is Task.TEXT_TO_IMAGE for sample in rollout.samples])
+        judged = torch.tensor([sample.task in self.tasks for sample in rollout.samples])
         return RewardScores(outcomes, steps, judged)
 
     def _scores(
