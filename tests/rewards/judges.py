@@ -43,7 +43,7 @@ def blip_folder(folder: Path) -> Path:
     }
     config = BlipConfig(text_config=text, vision_config=VISION)
     _save(BlipForConditionalGeneration(config), folder)
-    _bert_tokenizer().save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
     BlipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
@@ -52,7 +52,7 @@ def bert_folder(folder: Path) -> Path:
     settings = {name: value for name, value in WIDTH.items() if name != "projection_dim"}
     config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **settings)
     _save(BertModel(config), folder)
-    _bert_tokenizer().save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -86,5 +86,5 @@ def _save(model: nn.Module, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _bert_tokenizer() -> BertTokenizer:
+def bert_tokenizer() -> BertTokenizer:
     return BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)})

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from unified_rl.rewards.local_model import (
     require_judge,
 )
 from unified_rl.rewards.open_clip_names import load_open_clip
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Read in a folder that has no weights of transformers' layout."""
@@ -72,18 +69,14 @@ class Clip:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1")
         path = _open_clip_file(Path(checkpoint))
-        if path is None:
-            folder = require_judge(checkpoint, setting, "clip")
-        else:
-            folder = path.parent
-        folder = Path(processor) if processor else folder
+        own = path.parent if path else require_judge(checkpoint, setting, "clip")
+        folder = Path(processor) if processor else own
         self.processor: Any = load_part(CLIPImageProcessorPil, folder, setting)
         self.tokenizer = load_tokenizer(folder, setting)
-        self.model: CLIPModel
-        if path is None:
-            self.model = load_judge(CLIPModel, Path(checkpoint), setting, device, dtype)
+        if path:
+            self.model: Any = load_open_clip(path, folder, setting, device, dtype)
         else:
-            self.model = load_open_clip(path, folder, setting, device, dtype)
+            self.model = load_judge(CLIPModel, own, setting, device, dtype)
         self.logit_scale = float(self.model.logit_scale.float().exp())
         self.framing = framing
         self.batch_size = batch_size

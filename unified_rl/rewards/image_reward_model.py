@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -149,12 +150,14 @@ class ImageRewardModel(nn.Module):
                 hidden_act="gelu",
                 layer_norm_eps=1e-12,
                 is_decoder=True,  # makes the attention to the picture
+                bos_token_id=None,  # nothing is generated
+                sep_token_id=None,
             ),
             add_pooling_layer=False,
         )
         widths = (sizes.text_width, *HEAD_LAYERS)
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             layers.append(nn.Linear(inputs, outputs))  # no activation follows
             layers += [nn.Dropout(rate) for rate in HEAD_DROPOUT[index : index + 1]]
         self.head = nn.Sequential(*layers)

@@ -135,9 +135,7 @@ def load_part(family: Any, folder: Path, setting: str) -> Any:
         raise CheckpointError(_unreadable(setting, folder, error)) from error
 
 
-def load_tokenizer(
-    folder: Path, setting: str, family: Any = None
-) -> "PreTrainedTokenizerBase":
+def load_tokenizer(folder: Path, setting: str, family: Any = None) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder.
 
     Special tokens that are written out in a text are read as plain words: texts come from policies,

@@ -27,9 +27,7 @@ def _tower(theirs: str, ours: str) -> tuple[Rename, ...]:
 
 RENAMES = (
     Rename(r"visual\.class_embedding", ("vision_model.embeddings.class_embedding",)),
-    Rename(
-        r"visual\.positional_embedding", ("vision_model.embeddings.position_embedding.weight",)
-    ),
+    Rename(r"visual\.positional_embedding", ("vision_model.embeddings.position_embedding.weight",)),
     Rename(r"visual\.conv1\.weight", ("vision_model.embeddings.patch_embedding.weight",)),
     Rename(r"visual\.ln_pre\.(\w+)", (r"vision_model.pre_layrnorm.\1",)),
     Rename(r"visual\.ln_post\.(\w+)", (r"vision_model.post_layernorm.\1",)),
@@ -45,9 +43,7 @@ RENAMES = (
 )
 
 
-def load_open_clip(
-    path: Path, folder: Path, setting: str, device: str, dtype: str
-) -> "CLIPModel":
+def load_open_clip(path: Path, folder: Path, setting: str, device: str, dtype: str) -> "CLIPModel":
     """A CLIP model of transformers with the weights of one of open_clip.
 
     Args:
