@@ -92,7 +92,7 @@ class BertScore:
 
     def __call__(self, references: Sequence[str], captions: Sequence[str]) -> list[float]:
         """One score a pair; 0 where one of them is blank."""
-        return _scores_of_told(references, captions, self._scores)
+        return scores_of_told(references, captions, self._scores)
 
     def _scores(self, references: list[str], captions: list[str]) -> list[float]:
         # torchmetrics 1.9 sorts candidates and references by length, each apart, and undoes it
@@ -149,7 +149,7 @@ class SpiceScore:
         Raises:
             RewardError: the Java program failed.
         """
-        return _scores_of_told(references, captions, self._scores)
+        return scores_of_told(references, captions, self._scores)
 
     def _scores(self, references: list[str], captions: list[str]) -> list[float]:
         # Integers as names: the package answers in the order of the sorted names.
@@ -181,7 +181,7 @@ def _missing_for_spice() -> list[str]:
     return missing
 
 
-def _scores_of_told(
+def scores_of_told(
     references: Sequence[str],
     captions: Sequence[str],
     score: Callable[[list[str], list[str]], list[float]],

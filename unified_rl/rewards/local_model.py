@@ -139,7 +139,7 @@ def load_tokenizer(folder: Path, setting: str, family: Any = None) -> "PreTraine
     """The tokenizer of a folder.
 
     Special tokens that are written out in a text are read as plain words: texts come from policies,
-    which are not to end or pad them.
+    which are not to end or pad them. SentencePiece's own (</s>) still are what they are.
 
     Args:
         folder: of a model, or of its tokenizer alone.
