@@ -1,11 +1,13 @@
 """Caption scores by hand."""
 
+import math
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
 import torch
+from torchmetrics.functional.text.bert import bert_score
 
 from tests.rewards.judges import bert_folder, blip_folder
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
@@ -121,6 +123,29 @@ def test_bert_score(bert):
     assert all(0 < value < 0.99 for value in found[:3])
     assert found == pytest.approx([score([a], [b])[0] for a, b in pairs], abs=1e-5)
     assert torch.is_grad_enabled()
+    halves = BertScore(str(bert), batch_size=2)
+    assert halves(references, captions) == pytest.approx(found, abs=1e-5)
+
+
+def test_bert_score_of_one_pair_is_torchmetrics(bert):
+    score = BertScore(str(bert))
+    for reference, caption in ((LEFT, "a circle"), ("two circles and a square", LEFT)):
+        found = bert_score(
+            [caption],
+            [reference],
+            model=score._model,
+            user_tokenizer=score._tokenizer,
+            max_length=64,
+            truncation=True,
+        )
+        assert score([reference], [caption]) == pytest.approx([float(found["f1"])], abs=1e-5)
+
+
+def test_bert_score_that_is_not_finite_is_seen(bert):
+    score = BertScore(str(bert))
+    with torch.no_grad():
+        score._model.encoder.layer[0].output.dense.bias.fill_(math.nan)
+    assert math.isnan(score([LEFT], ["a circle"])[0])
 
 
 def test_bert_score_of_no_tokens_is_0(bert):
@@ -156,6 +181,8 @@ def test_folders_are_checked(bert, tmp_path):
 def test_dtype_and_device_are_checked(bert):
     with pytest.raises(ConfigError, match="dtype='int8' is none of float32"):
         BertScore(str(bert), dtype="int8")
+    with pytest.raises(ConfigError, match="batch_size=0"):
+        BertScore(str(bert), batch_size=0)
     with pytest.raises(ConfigError, match="device='abacus'"):
         BertScore(str(bert), device="abacus")
 

@@ -1,11 +1,14 @@
 """How far a caption says what a reference says: SPICE, BERTScore, and a stand-in of SPICE."""
 
 import importlib.util
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.microworld.language import read
@@ -60,67 +63,87 @@ def stated(text: str) -> frozenset[tuple[str, ...]]:
 
 
 class BertScore:
-    """BERTScore's F1, not rescaled, of the last layer, in [0, 1] by torchmetrics.
+    """BERTScore's F1, not rescaled, of the last layer, in [0, 1].
 
-    Source: the released code of CoRL, which has it in SPICE's place, with bert-base-uncased.
+    Each token of one text is matched with the one of the other text whose state is nearest, by
+    cosine, at least 0; recall is the mean over the reference's tokens, precision over the
+    caption's. The tokens that open and close a text count nothing.
+
+    Source: the released code of CoRL, which has it in SPICE's place, with bert-base-uncased;
+    Zhang et al. 2020, BERTScore.
+    Departs: the released code has torchmetrics, which compares the wrong texts when it is given
+    three pairs or more (its release 1.9); of one pair it says the same.
 
     Args:
         checkpoint: folder of a text encoder, weights as safetensors.
+        batch_size: texts in one pass.
         device: as torch names it.
         dtype: of the weights.
 
     Raises:
         CheckpointError: the folder is missing or damaged.
-        ConfigError: a device that is not there.
+        ConfigError: a setting out of its range, or a device that is not there.
     """
 
     def __init__(
         self,
         checkpoint: str,
+        batch_size: int = 64,
         device: str = "cpu",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         from transformers import AutoModel
 
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1")
         setting = "caption_score.checkpoint"
         folder = require_judge(checkpoint, setting)
         self._tokenizer = load_tokenizer(folder, setting)
         self._model = load_judge(AutoModel, folder, setting, device, dtype)
-        self.device = device
         positions = getattr(self._model.config, "max_position_embeddings", 512)
         self._max_length = min(512, positions)
+        self.batch_size = batch_size
 
     def __call__(self, references: Sequence[str], captions: Sequence[str]) -> list[float]:
         """One score a pair; 0 where one of them is blank."""
         return scores_of_told(references, captions, self._scores)
 
     def _scores(self, references: list[str], captions: list[str]) -> list[float]:
-        # torchmetrics 1.9 sorts candidates and references by length, each apart, and undoes it
-        # with the permutation in place of its inverse: of three pairs and more it compares the
-        # wrong ones. One pair a call cannot be mixed up.
-        return [self._pair(*pair) for pair in zip(references, captions, strict=True)]
+        states = self._states([*references, *captions])
+        pairs = zip(references, captions, strict=True)
+        return [_matched_f1(states[reference], states[caption]) for reference, caption in pairs]
 
-    def _pair(self, reference: str, caption: str) -> float:
-        from torchmetrics.functional.text.bert import bert_score
+    @torch.no_grad()
+    def _states(self, texts: list[str]) -> dict[str, Tensor]:
+        """The states of each text's tokens, (tokens, width) of unit length, float32."""
+        once = sorted(set(texts), key=len)  # texts of like length are padded little
+        found: dict[str, Tensor] = {}
+        for start in range(0, len(once), self.batch_size):
+            some = once[start : start + self.batch_size]
+            words = self._tokenizer(
+                some,
+                padding=True,
+                truncation=True,
+                max_length=self._max_length,
+                return_special_tokens_mask=True,
+                return_tensors="pt",
+            )
+            told = (words.pop("special_tokens_mask") == 0) & (words["attention_mask"] == 1)
+            states = self._model(**words.to(self._model.device)).last_hidden_state
+            states = functional.normalize(states.float(), dim=-1)
+            for text, own, mask in zip(some, states, told, strict=True):
+                found[text] = own[mask.to(own.device)]
+        return found
 
-        if not (self._has_tokens(reference) and self._has_tokens(caption)):
-            return 0.0
-        found = bert_score(
-            [caption],
-            [reference],
-            model=self._model,
-            user_tokenizer=self._tokenizer,
-            device=self.device,
-            max_length=self._max_length,
-            truncation=True,
-        )
-        # of a precision that is NaN torchmetrics makes an F1 of 0
-        precision, recall, f1 = (float(found[name]) for name in ("precision", "recall", "f1"))
-        return f1 if math.isfinite(precision + recall) else math.nan
 
-    def _has_tokens(self, text: str) -> bool:
-        """False for a text of control characters alone, say."""
-        return bool(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+def _matched_f1(reference: Tensor, caption: Tensor) -> float:
+    """Of states (r, width) and (c, width) of unit length; 0 where there are none."""
+    if not len(reference) or not len(caption):  # a text of control characters alone, say
+        return 0.0
+    cosines = (reference @ caption.T).clamp(min=0)
+    recall, precision = cosines.amax(1).mean().item(), cosines.amax(0).mean().item()
+    together = precision + recall
+    return 2 * precision * recall / together if together else 0.0
 
 
 class SpiceScore:
