@@ -1,5 +1,6 @@
 """Distances of pictures by hand; LPIPS through torchmetrics with a backbone of random weights."""
 
+import hashlib
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -104,24 +105,37 @@ def vgg16_features():
 
 @pytest.fixture
 def torchvision(monkeypatch, tmp_path):
-    """The part of torchvision that LPIPS asks for, its weights random; the hub folder is empty.
+    """The part of torchvision that LPIPS asks for; the hub folder is empty.
 
     The name of the weights' file has the first digits of the SHA-256 of nothing.
     """
 
     def vgg16(weights):
-        assert weights is VGG16_Weights.DEFAULT
-        torch.manual_seed(0)
+        assert weights is None, "torchvision would unpickle the file itself"
         return SimpleNamespace(features=vgg16_features())
 
-    VGG16_Weights = SimpleNamespace(DEFAULT=SimpleNamespace(url="https://host/vgg16-e3b0c442.pth"))
+    default = SimpleNamespace(url="https://host/vgg16-e3b0c442.pth")
     module = ModuleType("torchvision")
     module.__spec__ = ModuleSpec("torchvision", None)
-    module.models = SimpleNamespace(vgg16=vgg16, VGG16_Weights=VGG16_Weights)
+    module.models = SimpleNamespace(vgg16=vgg16, VGG16_Weights=SimpleNamespace(DEFAULT=default))
     monkeypatch.setitem(sys.modules, "torchvision", module)
     monkeypatch.setattr(lpips, "_TORCHVISION_AVAILABLE", True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     return tmp_path / "checkpoints" / "vgg16-e3b0c442.pth"
+
+
+@pytest.fixture
+def weights(torchvision, monkeypatch):
+    """A file of random weights whose name promises its SHA-256, and the features it holds."""
+    torch.manual_seed(0)
+    features = vgg16_features()
+    torchvision.parent.mkdir()
+    torch.save({f"features.{k}": v for k, v in features.state_dict().items()}, torchvision)
+    digest = hashlib.sha256(torchvision.read_bytes()).hexdigest()[:8]
+    path = torchvision.rename(torchvision.with_name(f"vgg16-{digest}.pth"))
+    default = sys.modules["torchvision"].models.VGG16_Weights.DEFAULT
+    default.url = f"https://host/{path.name}"
+    return path, features
 
 
 def test_lpips_names_the_missing_weights(torchvision):
@@ -138,9 +152,8 @@ def test_lpips_refuses_other_weights(torchvision):
         LpipsDistance()
 
 
-def test_lpips(torchvision):
-    torchvision.parent.mkdir()
-    torchvision.touch()
+def test_lpips(weights, monkeypatch):
+    path, features = weights
     distance = LpipsDistance(size=32, batch_size=2)
     rng = np.random.default_rng(0)
     reals = [rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) for _ in range(3)]
@@ -150,8 +163,21 @@ def test_lpips(torchvision):
     assert all(value > 1e-4 for value in values[1:])
     alone = [distance([a], [b])[0] for a, b in zip(reals, drawn, strict=True)]
     assert values == pytest.approx(alone, rel=1e-3)
+    # from another folder, in another dtype: eight bits of precision
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "nowhere")
+    low = LpipsDistance(folder=str(path.parent), size=32, dtype="bfloat16")
+    assert low(reals, drawn) == pytest.approx(values, rel=0.05)
     # the same as the functional form on pictures of the right size
+    models = sys.modules["torchvision"].models
+    monkeypatch.setattr(models, "vgg16", lambda weights: SimpleNamespace(features=features))
     squares = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
     a, b = (torch.tensor(s).permute(2, 0, 1)[None] / 255 for s in squares)
     want = learned_perceptual_image_patch_similarity(a, b, "vgg", normalize=True)
     assert distance(squares[:1], squares[1:]) == pytest.approx([want.item()], rel=1e-4)
+
+
+def test_lpips_of_other_backbones():
+    """The names of layers inside torchmetrics' slices, against those of torchvision."""
+    names = ("slice1.0.weight", "slice5.28.bias", "slices.3.9.squeeze.weight")
+    want = ["features.0.weight", "features.28.bias", "features.9.squeeze.weight"]
+    assert [perceptual._SLICE.sub("features.", name) for name in names] == want

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,12 @@ from torch import Tensor
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.microworld.render import GROUND
 from unified_rl.microworld.scene import IMAGE_SIZE, OBJECT_SIZE
+from unified_rl.rewards.local_model import float_dtype
 
 NETS = {"vgg": "VGG16_Weights", "alex": "AlexNet_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 """Names of the backbones' weights in torchvision.models."""
+_SLICE = re.compile(r"^slices?\.?\d+\.")
+"""How torchmetrics begins the name of a layer that torchvision has under `features.`."""
 SCALES = (1, OBJECT_SIZE, IMAGE_SIZE)
 """Sides of the boxes, px, over which `WorldDistance` averages: a pixel, an object, the picture."""
 
@@ -31,11 +35,13 @@ class LpipsDistance:
     Departs: the paper does not name the backbone; the released code has VGG16.
 
     Args:
-        net: backbone. It needs torchvision and its ImageNet weights in torch's hub folder; nothing
-            is downloaded here.
+        net: backbone. It needs torchvision and its ImageNet weights as a file; nothing is
+            downloaded here.
+        folder: where that file lies; None: where torch's hub would put it.
         size: side of the squares, px.
         batch_size: pairs in one pass.
         device: where the backbone runs, as torch names it.
+        dtype: of the backbone.
 
     Raises:
         ConfigError: a setting out of its range; torchvision or the weights are missing.
@@ -44,22 +50,32 @@ class LpipsDistance:
     def __init__(
         self,
         net: Literal["vgg", "alex", "squeeze"] = "vgg",
+        folder: str | None = None,
         size: int = 224,
         batch_size: int = 16,
         device: str = "cpu",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         if net not in NETS:
             raise ConfigError(f"net={net!r} is none of {', '.join(NETS)}")
         if size < 32 or batch_size < 1:
             raise ConfigError(f"size={size}, batch_size={batch_size}: at least 32 and 1 are needed")
-        _require_backbone(net)
+        self._dtype = float_dtype(dtype)
+        weights = _backbone(net, folder)
         # The Metric class would keep every score, and the functional form would load the network
         # again at each call, so the network is held here.
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
         try:
-            self._net = _NoTrainLpips(net=net).to(device)
-        except (OSError, RuntimeError, ValueError) as error:
+            self._net = _NoTrainLpips(net=net, pnet_rand=True)
+            self._net.net.load_state_dict(
+                {
+                    name: weights[_SLICE.sub("features.", name)]
+                    for name in self._net.net.state_dict()
+                }
+            )
+            self._net.to(device, self._dtype)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"LPIPS with net={net} on device={device} fails: {reason}") from error
         self.size = size
@@ -73,7 +89,7 @@ class LpipsDistance:
             rows = slice(start, start + self.batch_size)
             with torch.no_grad():
                 values = self._net(self._scaled(real[rows]), self._scaled(drawn[rows]))
-            distances += values.flatten().tolist()
+            distances += values.float().flatten().tolist()
         return distances
 
     def _scaled(self, pictures: Sequence[np.ndarray]) -> Tensor:
@@ -84,7 +100,7 @@ class LpipsDistance:
             for p in pictures
         ]
         stacked = torch.from_numpy(np.stack(scaled)).to(self.device)  # (n, size, size, 3)
-        return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return (stacked.permute(0, 3, 1, 2).float() / 127.5 - 1).to(self._dtype)
 
 
 class WorldDistance:
@@ -128,18 +144,21 @@ def _box_means(values: np.ndarray, side: int) -> np.ndarray:
     return boxes.mean((1, 3))
 
 
-def _require_backbone(net: str) -> None:
+def _backbone(net: str, folder: str | None) -> dict[str, Tensor]:
+    """Torchvision's weights of a backbone, by their names there."""
     if importlib.util.find_spec("torchvision") is None:
         raise ConfigError("LPIPS needs torchvision: pip install 'unified-rl[lpips]'")
     import torchvision
 
     url = getattr(torchvision.models, NETS[net]).DEFAULT.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    place = Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
+    path = place / url.rsplit("/", 1)[-1]
     if not path.is_file():
         raise ConfigError(f"LPIPS with net={net} needs {path}; download {url} to there")
-    # torchvision unpickles the file, so it must be the one that its name promises
+    # the file's name promises the first digits of its SHA-256
     promised = path.stem.rsplit("-", 1)[-1]
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(promised):
         raise ConfigError(f"{path} is damaged: its SHA-256 begins {found[:8]}; download {url} anew")
+    return torch.load(path, map_location="cpu", weights_only=True)
