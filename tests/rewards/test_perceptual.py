@@ -1,6 +1,7 @@
 """Distances of pictures by hand; LPIPS through torchmetrics with a backbone of random weights."""
 
 import hashlib
+import pickle
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -149,6 +150,17 @@ def test_lpips_refuses_other_weights(torchvision):
     torchvision.parent.mkdir()
     torchvision.write_bytes(b"a pickle from elsewhere")
     with pytest.raises(ConfigError, match="vgg16-e3b0c442.pth is damaged"):
+        LpipsDistance()
+
+
+def test_lpips_runs_nothing_of_a_pickle(torchvision, monkeypatch):
+    torchvision.parent.mkdir()
+    hostile = pickle.dumps(print, protocol=2)
+    digest = hashlib.sha256(hostile).hexdigest()[:8]
+    (torchvision.parent / f"vgg16-{digest}.pth").write_bytes(hostile)
+    default = sys.modules["torchvision"].models.VGG16_Weights.DEFAULT
+    default.url = f"https://host/vgg16-{digest}.pth"
+    with pytest.raises(ConfigError, match="LPIPS with net=vgg on device=cpu fails"):
         LpipsDistance()
 
 

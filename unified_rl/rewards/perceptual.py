@@ -5,6 +5,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal
 
 import numpy as np
@@ -61,12 +62,12 @@ class LpipsDistance:
         if size < 32 or batch_size < 1:
             raise ConfigError(f"size={size}, batch_size={batch_size}: at least 32 and 1 are needed")
         self._dtype = float_dtype(dtype)
-        weights = _backbone(net, folder)
         # The Metric class would keep every score, and the functional form would load the network
         # again at each call, so the network is held here.
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
         try:
+            weights = _backbone(net, folder)
             self._net = _NoTrainLpips(net=net, pnet_rand=True)
             self._net.net.load_state_dict(
                 {
@@ -75,7 +76,7 @@ class LpipsDistance:
                 }
             )
             self._net.to(device, self._dtype)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"LPIPS with net={net} on device={device} fails: {reason}") from error
         self.size = size
