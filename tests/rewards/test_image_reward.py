@@ -73,6 +73,15 @@ def test_scores_are_the_releases(reward):
     assert min(want) < 0 < max(want) and max(want) - min(want) > 0.1, "else it could not fail"
 
 
+def test_scores_that_the_authors_modules_gave(reward):
+    """Recorded from the release's own ViT, BERT and layers, which loaded the same state dict."""
+    ids = torch.tensor([[2, 6, 7, 9, 3] + [0] * 30, [2, 8, 3] + [0] * 32])
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scores = reward._model(ids, (ids > 0).long(), pixels).tolist()
+    assert scores == pytest.approx([-0.7773261070251465, 1.4900424480438232], abs=1e-5)
+
+
 def test_the_norms_epsilon_and_the_heads_matter(reward):
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     ids, mask = torch.tensor([[2, 6, 7, 3]]), torch.ones(1, 4).long()
