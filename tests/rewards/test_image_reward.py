@@ -247,9 +247,10 @@ def test_an_archive_unpacks_to_no_more_than_it_holds(tmp_path):
             archive.writestr(name, data if "data.pkl" not in name else data + b"\0" * 10**8)
     with pytest.raises(CheckpointError, match="unpacks to more"):
         ImageReward(str(folder))
-    torch.save({"mlp": torch.zeros(1).expand(10**12)}, path)
-    with pytest.raises(CheckpointError, match="does not hold tensors by name"):
-        ImageReward(str(folder))
+    for unstored in (torch.zeros(1).expand(10**12), torch.empty(10**12, device="meta")):
+        torch.save({"mlp": unstored}, path)
+        with pytest.raises(CheckpointError, match="does not hold tensors by name"):
+            ImageReward(str(folder))
 
 
 @pytest.mark.parametrize(

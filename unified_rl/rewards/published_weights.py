@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unified_rl.core.errors import CheckpointError
 from unified_rl.rewards.local_model import Module, float_dtype, frozen_on
@@ -171,8 +171,9 @@ def _is_stored(name: object, value: object) -> bool:
     """Whether it is a tensor by name, each element of which is in the file."""
     return (
         isinstance(name, str)
-        and isinstance(value, Tensor)
+        and type(value) in (Tensor, nn.Parameter)
         and value.layout == torch.strided
+        and value.device.type == "cpu"  # one of "meta" has a size and no elements
         and value.nbytes <= value.untyped_storage().nbytes()
     )
 
