@@ -166,6 +166,8 @@ def test_settings_are_checked(open_clip):
         HpsReward(str(open_clip / "HPS.pt"), device="abacus")
     with pytest.raises(CheckpointError, match="pick_score.checkpoint=nowhere is not a folder"):
         PickScoreReward("nowhere")
+    with pytest.raises(CheckpointError, match="hps.checkpoint=nowhere.pt is not a file"):
+        HpsReward("nowhere.pt")
 
 
 def test_open_clips_own_module(open_clip):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from unified_rl.core.errors import ConfigError
+from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.rewards.framing import normalised, squeezed
 from unified_rl.rewards.local_model import (
     WEIGHTS,
@@ -22,6 +22,7 @@ from unified_rl.rewards.open_clip_names import load_open_clip
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Read in a folder that has no weights of transformers' layout."""
+FILE_SUFFIXES = (".safetensors", ".bin", ".pt")
 Framing = Literal["crop", "squeeze"]
 FRAMINGS = ("crop", "squeeze")
 
@@ -68,7 +69,7 @@ class Clip:
             raise ConfigError(f"framing={framing!r} is none of {', '.join(FRAMINGS)}")
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1")
-        path = _open_clip_file(Path(checkpoint))
+        path = _open_clip_file(Path(checkpoint), setting)
         own = path.parent if path else require_judge(checkpoint, setting, "clip")
         folder = Path(processor) if processor else own
         self.processor: Any = load_part(CLIPImageProcessorPil, folder, setting)
@@ -119,10 +120,12 @@ class Clip:
         return pixels.to(self.model.device, self.model.dtype)
 
 
-def _open_clip_file(path: Path) -> Path | None:
+def _open_clip_file(path: Path, setting: str) -> Path | None:
     """The file of open_clip's layout that a checkpoint is, or None where it is a model's folder."""
     if path.is_file():
         return path
+    if path.suffix in FILE_SUFFIXES and not path.is_dir():
+        raise CheckpointError(f"{setting}={path} is not a file; download it and give its path")
     if any((path / name).is_file() for name in WEIGHTS):
         return None
     return next((path / name for name in OPEN_CLIP_FILES if (path / name).is_file()), None)
