@@ -1,0 +1,1 @@
+"""What other programs load: models for lmms-eval and for VLMEvalKit."""
