@@ -19,12 +19,14 @@ def main(config: DictConfig) -> int:
     Args:
         config: composed from `conf/evaluate.yaml`.
     """
+    from unified_rl.runtime.evaluation_page import write_page
     from unified_rl.runtime.tables import print_scores
 
     output = settle_output(config)
     evaluation = evaluate_from(config)
+    page = write_page(evaluation, output, f"unified-rl: {evaluation.suite}")
     print_scores({"checkpoint": evaluation.to_json()})
-    print(f"written to {output}/evaluation.json")
+    print(f"written to {output}/evaluation.json" + (f", shown in {page}" if page else ""))
     return 0
 
 

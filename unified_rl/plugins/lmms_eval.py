@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lmms_eval.api.instance import GenerationResult
 from lmms_eval.api.model import lmms
 from PIL import Image as PillowImage
 
@@ -84,9 +85,12 @@ class UnifiedModel(lmms):
                 )
         return answers
 
-    def loglikelihood(self, requests: "Sequence[Instance]") -> list[tuple[float, bool]]:
-        """Log-probability of each continuation, and whether greedy decoding would have given it."""
-        return [self._score(request) for request in requests]
+    def loglikelihood(self, requests: "Sequence[Instance]") -> list[GenerationResult]:
+        """Log-probability of each continuation, and whether greedy decoding would have given it.
+
+        The pairs are wrapped, as lmms-eval 0.7.3 makes texts of bare ones.
+        """
+        return [GenerationResult(self._score(request)) for request in requests]
 
     def generate_until_multi_round(self, requests: "Sequence[Instance]") -> list[list[str]]:
         """The answers of each round; the task's `doc_to_text` says what the next one asks."""
