@@ -35,14 +35,14 @@ def harmless(text: str) -> Text:
     return Text("".join(kept).translate(_LOOKALIKES))
 
 
-def picture(path: Path) -> Image:
-    """An image file as a judge is shown it.
+def picture(path: Path, side: int = SHOWN_SIDE) -> Image:
+    """An image file as a judge is shown it, scaled down to `side` pixels where it is larger.
 
     Raises:
         ImageError: it cannot be read.
     """
     image = read_image(path)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    image.thumbnail((side, side))
     return Image(np.array(image))
 
 

@@ -7,6 +7,9 @@ from unified_rl.evaluation.judgements import picture
 from unified_rl.evaluation.question_file import Question
 from unified_rl.evaluation.record import GalleryEntry
 
+SIDE = 384
+"""Pixels of the longer side to which pictures are scaled down."""
+
 
 def shown_answers(
     questions: Sequence[Question], answers: Mapping[str, Answered], count: int
@@ -23,8 +26,8 @@ def _entry(question: Question, answered: Answered) -> GalleryEntry:
     return GalleryEntry(
         prompt="\n".join(part for part in asked if isinstance(part, str)),
         texts=tuple(part for part in said if isinstance(part, str)),
-        images=tuple(picture(path).pixels for path in answered.images),
+        images=tuple(picture(path, SIDE).pixels for path in answered.images),
         correct=(),
         well_formed=answered.finished and not answered.unasked,
-        shown=tuple(picture(path).pixels for path in question.request.images),
+        shown=tuple(picture(path, SIDE).pixels for path in question.request.images),
     )
