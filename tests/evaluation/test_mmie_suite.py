@@ -1,7 +1,6 @@
 """MMIE on hand-made questions, a policy that tells the same story, and judges by rule."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -111,7 +110,7 @@ def test_files_are_those_that_the_released_scorer_reads(data, tmp_path):
     for r in rows:  # as the scorer joins them
         for part in (*r["question"], *r["answer"]):
             if part["image"]:
-                with PillowImage.open(os.path.join(folder, part["image"])) as image:
+                with PillowImage.open(folder / part["image"]) as image:
                     assert image.size in ((24, 24), (40, 30))
         assert isinstance(r["gt_answer"][0]["text"], str | None)
     with PillowImage.open(folder / rows[0]["answer"][0]["image"]) as image:

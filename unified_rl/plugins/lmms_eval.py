@@ -86,9 +86,10 @@ class UnifiedModel(lmms):
         return answers
 
     def loglikelihood(self, requests: "Sequence[Instance]") -> list[GenerationResult]:
-        """Log-probability of each continuation, and whether greedy decoding would have given it.
+        """The loss of each continuation, and whether greedy decoding would have given it.
 
-        The pairs are wrapped, as lmms-eval 0.7.3 makes texts of bare ones.
+        The loss is the mean of its tokens' negative log-probabilities: lmms-eval 0.7.3 takes the
+        least, as its own models give losses. It makes texts of bare pairs, so these are wrapped.
         """
         return [GenerationResult(self._score(request)) for request in requests]
 
@@ -140,7 +141,7 @@ class UnifiedModel(lmms):
         said = trajectory.mask_of(Modality.TEXT)[0, :, 0].nonzero()[:-1, 0]  # without its end
         likely = policy.logprobs(trajectory)[0, said, 0]
         greedy = policy.logprobs(trajectory._replace(behaviour=self._answerer.greedy))
-        return float(likely.double().sum()), bool((greedy[0, said, 0] == 0).all())
+        return float(-likely.double().mean()), bool((greedy[0, said, 0] == 0).all())
 
     def _token_limit(self, settings: Mapping[str, Any]) -> int:
         for name, plain in GREEDY.items():
