@@ -10,6 +10,7 @@ ARGS ?=
 CHECKPOINT ?= outputs/demo/$(MODEL)/grpo/checkpoint
 WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
+TASKS ?= pope,mme
 # How a model draws, where it does so in a way of its own and ARGS says nothing of it.
 own = $(if $(wildcard conf/$(1)/$(MODEL).yaml),$(if $(findstring $(1)=,$(ARGS)),,$(1)=$(MODEL)))
 
@@ -18,7 +19,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate lmms generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -56,6 +57,13 @@ unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
 
 evaluate: setup ## scores of CHECKPOINT on held-out prompts
 	$(RUN) unified_rl.evaluate model=$(MODEL) $(call own,suite) model.checkpoint=$(CHECKPOINT) $(ARGS)
+
+# What lmms-eval asks comes from the Hugging Face hub: HF_HUB_OFFLINE=0 where it is not there yet.
+lmms: setup ## understanding benchmarks by lmms-eval: TASKS=pope,mme, CHECKPOINT, MODEL
+	@$(BIN)/python -c 'import lmms_eval' 2>/dev/null || \
+	  { echo "error: lmms-eval is not installed; $(BIN)/pip install -e '.[lmms]'"; exit 2; }
+	$(RUN) lmms_eval --model unified_rl --model_args model=$(MODEL),checkpoint=$(CHECKPOINT) \
+	  --tasks $(TASKS) --batch_size 8 --output_path outputs/lmms --log_samples $(ARGS)
 
 generate: setup ## an answer to PROMPT, as files and a page
 	$(RUN) unified_rl.generate model=$(MODEL) $(call own,behaviour) prompt="$(PROMPT)" $(ARGS)
