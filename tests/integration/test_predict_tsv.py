@@ -17,7 +17,7 @@ from unified_rl.data.microworld import question_sample
 from unified_rl.microworld.facts import compose
 from unified_rl.microworld.prompts import CATEGORIES, prompts
 from unified_rl.microworld.questions import ask
-from unified_rl.plugins.vlmeval import UnifiedModel
+from unified_rl.plugins.vlmeval import FAILED, UnifiedModel
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +83,7 @@ def test_a_missing_tsv_is_one_line(run_command):
     assert (code, len(err.strip().splitlines())) == (2, 1)
 
 
-def test_the_wrapper_asks_a_process_of_ours(run_command, tmp_path, asked, monkeypatch):
+def test_the_wrapper_asks_a_process_of_ours(run_command, tmp_path, asked, capfd):
     rows, _ = asked
     assert run_command("predict_tsv", "tsv=SHAPES.tsv", "batch_size=1")[0] == 0
     folder = tmp_path / "outputs" / "vlmeval" / "unified_rl" / "T20260101-000000"
@@ -95,11 +95,21 @@ def test_the_wrapper_asks_a_process_of_ours(run_command, tmp_path, asked, monkey
             for n, (_, _, q, _) in enumerate(rows)
         ]
         assert [model.generate_inner(message) for message in messages] == own
-        with pytest.raises(RuntimeError, match="does not exist"):
-            model.generate_inner([{"type": "image", "value": "none.png"}])
-        with pytest.raises(RuntimeError, match="parts of kind"):
-            model.generate_inner([{"type": "video", "value": "none.mp4"}])
+        for kind, value in (("image", "none.png"), ("video", "none.mp4"), ("text", "red " * 900)):
+            assert model.generate_inner([{"type": kind, "value": value}]) == FAILED
+        said = capfd.readouterr().err
+        for reason in ("does not exist", "parts of kind", "does not fit the context"):
+            assert reason in said
         assert model.generate_inner(messages[0]) == own[0]  # it goes on
+    finally:
+        model.close()
+
+
+def test_a_process_that_cannot_start_is_said(tmp_path):
+    model = UnifiedModel(sys.executable, str(ROOT), ["model=no_such_model"])
+    try:
+        with pytest.raises(RuntimeError, match="has ended"):
+            model.generate_inner([{"type": "text", "value": "hello"}])
     finally:
         model.close()
 

@@ -12,6 +12,7 @@ ours but itself: copy it, or put the repository on PYTHONPATH. In VLMEvalKit's `
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 try:
@@ -19,6 +20,8 @@ try:
 except ImportError:  # outside of VLMEvalKit, as in our own tests
     BaseModel = object
 
+FAILED = "Failed to obtain answer"
+"""What VLMEvalKit counts as a failure, and asks again in the next run."""
 TOKEN_LIMIT = 2048
 """Tokens of an answer, as VLMEvalKit's own Janus has it."""
 
@@ -56,10 +59,10 @@ class UnifiedModel(BaseModel):
     def generate_inner(
         self, message: Sequence[Mapping[str, str]], dataset: str | None = None
     ) -> str:
-        """The answer to one message.
+        """The answer to one message; `FAILED` where it could not be asked, as the log then says.
 
         Raises:
-            RuntimeError: the process has ended, or could not ask this message.
+            RuntimeError: the process has ended.
         """
         asked = {
             "message": [{"type": part["type"], "value": part["value"]} for part in message],
@@ -75,7 +78,8 @@ class UnifiedModel(BaseModel):
             raise RuntimeError("unified_rl.answer_messages has ended; see above")
         reply = json.loads(line)
         if "error" in reply:
-            raise RuntimeError(f"unified_rl.answer_messages: {reply['error']}")
+            print(f"unified_rl: {reply['error']}", file=sys.stderr)
+            return FAILED
         return reply["answer"]
 
     def close(self) -> None:
