@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate lmms generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate setup-lmms lmms generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -58,10 +58,18 @@ unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
 evaluate: setup ## scores of CHECKPOINT on held-out prompts
 	$(RUN) unified_rl.evaluate model=$(MODEL) $(call own,suite) model.checkpoint=$(CHECKPOINT) $(ARGS)
 
-# What lmms-eval asks comes from the Hugging Face hub: HF_HUB_OFFLINE=0 where it is not there yet.
+# lmms-eval wants an older W&B and protobuf than CI runs; left alone it would also change torch. Its
+# torchvision is built for CUDA and breaks transformers beside a CPU build of torch.
+setup-lmms: setup ## the extra `lmms`, beside the pinned versions of everything else
+	grep -viE '^(wandb|protobuf)==' constraints.txt > $(VENV)/lmms_constraints.txt
+	$(BIN)/pip install --quiet --no-build-isolation -c $(VENV)/lmms_constraints.txt -e '.[lmms]'
+	@$(BIN)/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' || \
+	  $(BIN)/pip uninstall --quiet --yes torchvision
+
+# What the tasks ask comes from the Hugging Face hub: HF_HUB_OFFLINE=0 where it is not there yet.
 lmms: setup ## understanding benchmarks by lmms-eval: TASKS=pope,mme, CHECKPOINT, MODEL
 	@$(BIN)/python -c 'import lmms_eval' 2>/dev/null || \
-	  { echo "error: lmms-eval is not installed; $(BIN)/pip install -e '.[lmms]'"; exit 2; }
+	  { echo "error: lmms-eval is not installed; make setup-lmms"; exit 2; }
 	$(RUN) lmms_eval --model unified_rl --model_args model=$(MODEL),checkpoint=$(CHECKPOINT) \
 	  --tasks $(TASKS) --batch_size 8 --output_path outputs/lmms --log_samples $(ARGS)
 
