@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate setup-lmms lmms generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -58,6 +58,7 @@ unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
 evaluate: setup ## scores of CHECKPOINT on held-out prompts
 	$(RUN) unified_rl.evaluate model=$(MODEL) $(call own,suite) model.checkpoint=$(CHECKPOINT) $(ARGS)
 
+.PHONY: setup-lmms lmms
 # lmms-eval wants an older W&B and protobuf than CI runs; left alone it would also change torch. Its
 # torchvision is built for CUDA and breaks transformers beside a CPU build of torch.
 setup-lmms: setup ## the extra `lmms`, beside the pinned versions of everything else
