@@ -235,6 +235,15 @@ def test_rounds_end_where_the_task_says(model):
     assert heard[1][0] == answers
 
 
+def test_a_picture_out_of_bounds_costs_its_own_question_alone(model):
+    good = request(put(model, pixels=shown_red()), "g", {"max_new_tokens": 8})
+    bad = request({}, "g", {"max_new_tokens": 8})
+    bad.args = (*bad.args[:2], lambda doc: [PillowImage.new("1", (9000, 9000))], *bad.args[3:])
+    first, nothing, again = model.generate_until([good, bad, good])
+    assert first == again != ""
+    assert nothing == ""
+
+
 def test_settings_that_cannot_be_kept_are_refused(model):
     from unified_rl.plugins.lmms_eval import UnifiedModel
 

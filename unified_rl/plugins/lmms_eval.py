@@ -3,6 +3,7 @@
 lmms_eval --model unified_rl --model_args model=janus_pro_1b,checkpoint=FOLDER --tasks pope,mme
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,15 @@ from PIL import Image as PillowImage
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Sample, Text
 from unified_rl.core.trajectory import Modality
+from unified_rl.data.images import ImageError
 from unified_rl.runtime.answerer import Answerer, cut_at
 from unified_rl.runtime.open_policy import open_policy
 
 if TYPE_CHECKING:
     from lmms_eval.api.instance import Instance
     from lmms_eval.models.registry_v2 import ModelManifest
+
+logger = logging.getLogger(__name__)
 
 NAME = "unified_rl"
 TOKEN_LIMIT = 1024
@@ -72,13 +76,15 @@ class UnifiedModel(lmms):
         self._told: set[str] = {""}
 
     def generate_until(self, requests: "Sequence[Instance]") -> list[str]:
-        """An answer to each request, cut where its `until` stands; "" if it does not fit."""
+        """An answer to each request, cut where its `until` stands; "" if it cannot be asked."""
         answers: list[str] = []
         for group in _alike(requests):
             settings = group[0].args[1]
             samples = [self._question(request) for request in group]
-            said = self._answerer.answer(samples, self._token_limit(settings))
-            for request, text in zip(group, said, strict=True):
+            asked = [sample for sample in samples if sample is not None]
+            said = self._answerer.answer(asked, self._token_limit(settings))
+            for request, sample in zip(group, samples, strict=True):
+                text = "" if sample is None else next(said)
                 answers.append(cut_at(text, _ends(settings)))
                 self.cache_hook.add_partial(
                     "generate_until", (request.args[0], settings), answers[-1]
@@ -97,10 +103,15 @@ class UnifiedModel(lmms):
         """The answers of each round; the task's `doc_to_text` says what the next one asks."""
         return [self._rounds(request) for request in requests]
 
-    def _question(self, request: "Instance") -> Sample:
+    def _question(self, request: "Instance") -> Sample | None:
+        """What a request shows; None, with a warning, if its picture cannot be read in bounds."""
         context, _, doc_to_visual, doc_id, task, split = request.args
-        visuals = doc_to_visual(self.task_dict[task][split][doc_id])
-        return self._sample(f"{task} {doc_id}", context, visuals)
+        try:
+            visuals = doc_to_visual(self.task_dict[task][split][doc_id])
+            return self._sample(f"{task} {doc_id}", context, visuals)
+        except (ImageError, OSError) as error:
+            logger.warning("%s %s is not asked: its picture %s", task, doc_id, error)
+            return None
 
     def _sample(self, name: str, context: str, visuals: Any) -> Sample:
         pictures = list(_flat(visuals))
