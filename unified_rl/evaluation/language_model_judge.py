@@ -48,6 +48,8 @@ class LanguageModelJudge:
         setting = "judge.checkpoint"
         folder = require_judge(checkpoint, setting)
         self._tokenizer = load_tokenizer(folder, setting)
+        # those of the template are read as such; `harmless` leaves none in an answer
+        self._tokenizer.split_special_tokens = False
         self._model = load_judge(AutoModelForCausalLM, folder, setting, device, dtype)
         self.failure_count = 0
 
