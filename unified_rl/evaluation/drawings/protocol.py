@@ -1,0 +1,25 @@
+"""What a benchmark's results say of how they were measured, and whether they may be compared."""
+
+from collections.abc import Sequence
+
+
+def comparability(differences: Sequence[str]) -> str:
+    """A label for a benchmark's headline number.
+
+    Args:
+        differences: from the published protocol, each a clause.
+    """
+    if not differences:
+        return "by the published protocol"
+    return f"not comparable with published numbers: {'; '.join(differences)}"
+
+
+def counts(name: str, count: int, published: int) -> list[str]:
+    """A difference where another number of things is used than is published.
+
+    Args:
+        name: of the things, in the plural.
+        count: ours.
+        published: theirs.
+    """
+    return [] if count == published else [f"{count} {name}, published {published}"]
