@@ -58,13 +58,16 @@ def estimate(
 
 
 def macro_estimate(
-    groups: Mapping[str, tuple[Sequence[float], Sequence[Hashable] | None]], seed: int = 0
+    groups: Mapping[str, tuple[Sequence[float], Sequence[Hashable] | None]],
+    seed: int = 0,
+    weights: Mapping[str, float] | None = None,
 ) -> Estimate:
     """The mean of the groups' means, each group resampled by itself; else as `estimate`.
 
     Args:
         groups: values and clusters of each group.
         seed: of the resampling.
+        weights: of each group's mean, at least 0, divided by their sum; None weighs all alike.
 
     Raises:
         ValueError: no groups, or a group that `estimate` refuses.
@@ -79,8 +82,10 @@ def macro_estimate(
         draws.append(_resampled(sums, counts, rng))
         cluster_count += len(sums)
         value_count += len(values)
-    value = float(np.mean(means))
-    low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975)).tolist()
+    shares = None if weights is None else [weights[name] for name in groups]
+    value = float(np.average(means, weights=shares))
+    spread = np.average(draws, axis=0, weights=shares)
+    low, high = np.quantile(spread, (0.025, 0.975)).tolist()
     if high - low < 1e-9:
         low, high = _wilson(value, cluster_count)
     return Estimate(value, min(low, value), max(high, value), value_count)

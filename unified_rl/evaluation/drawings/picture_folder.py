@@ -1,4 +1,4 @@
-"""Pictures that a policy draws for a benchmark, as files; what is there already is not drawn again."""
+"""Pictures that a policy draws for a benchmark, as files; none is drawn twice."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Detections that another program made of the pictures: GenEval's own detector in its own environment.
+"""Detections that another program made of the pictures, such as GenEval's own detector.
 
 One file a picture, `<prompt>/<number>.npz` for `<prompt>/samples/<number>.png`, of N objects:
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: content[name] for name in (*_REQUIRED, "masks") if name in content}
     except FileNotFoundError as error:
         raise DataError(
-            f"there are no detections {path}; run the script of docs/benchmarks.md over the pictures"
+            f"there is no {path}; run the script of docs/benchmarks.md over the pictures"
         ) from error
     except DataError:
         raise

@@ -28,7 +28,7 @@ def relations(
 
     The offset of their centres, shortened along each axis by `dead_zone` of both objects' size
     there, is divided by the length of the whole offset; a component beyond 0.5 is a relation. At
-    45 degrees, two hold. Boxes that lie on each other, or whose sizes swallow the offset, have none.
+    45 degrees two hold; where the boxes' sizes swallow the offset, none.
 
     Source: GenEval, evaluate_images.py, `relative_position`.
     """

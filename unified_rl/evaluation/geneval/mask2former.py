@@ -19,7 +19,7 @@ _SETTING = "detector.checkpoint"
 
 
 class Mask2FormerDetector:
-    """Instance segmentation by a Mask2Former of the transformers layout, read as mmdet reads its own.
+    """Instance segmentation by a Mask2Former of the transformers layout, read as mmdet reads it.
 
     The 100 surest pairs of query and class; a mask is where its logits, scaled to the picture
     bilinearly, are above 0; a score is the probability of the class times the mean of the mask's
@@ -120,6 +120,6 @@ def read_queries(
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
-    """(4,) left, top, right, bottom of a bool mask with any True; right and bottom are beyond it."""
+    """(4,) left, top, right, bottom of a mask with any True; right and bottom are beyond it."""
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)

@@ -114,17 +114,17 @@ class GenEvalSuite:
             ConfigError: the folder holds pictures that were drawn otherwise.
             DataError: the scorer lacks what it needs on a picture.
         """
-        for index, request in enumerate(self._requests):
-            path = self._folder.path / f"{index:05}" / "metadata.jsonl"
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, request_row(request) + "\n")
         wanted = [
             Wanted(picture_name(index, number), request.prompt)
             for index, request in enumerate(self._requests)
             for number in range(self._count)
         ]
         self._folder.draw(policy, wanted, progress)
+        for index, request in enumerate(self._requests):
+            path = self._folder.path / f"{index:05}" / "metadata.jsonl"
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, request_row(request) + "\n")
         if self._scorer is None:
             return Evaluation(
                 "geneval", self.settings, {}, {"geneval": "pictures only: no scorer is set"}
