@@ -12,7 +12,7 @@ from unified_rl.core.protocols import Policy
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.drawings.graph_scores import cascading
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, numbered, save_picture
-from unified_rl.evaluation.drawings.protocol import comparability, counts
+from unified_rl.evaluation.drawings.protocol import PICTURES_ONLY, comparability, counts
 from unified_rl.evaluation.drawings.question_graphs import QuestionGraph, read_graphs
 from unified_rl.evaluation.drawings.question_round import QuestionRound, answerer_difference
 from unified_rl.evaluation.drawings.vqa import QuestionAnswerer
@@ -136,9 +136,7 @@ class DpgSuite:
             if not path.is_file():
                 save_picture(path, grid([self._picture(item, k) for k in range(self._count)]))
         if self._answerer is None:
-            return Evaluation(
-                "dpg", self.settings, {}, {"dpg": "pictures only: no answerer is set"}
-            )
+            return Evaluation("dpg", self.settings, {}, {"dpg": PICTURES_ONLY})
         asking = QuestionRound(self._answerer, self._folder.path / "answers.jsonl")
         answers = {
             item: [asking(self._picture(item, k), graph) for k in range(self._count)]

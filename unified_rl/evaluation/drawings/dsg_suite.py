@@ -1,6 +1,5 @@
 """DSG-1K: a picture of each of 1,060 prompts, judged by a graph of questions."""
 
-from pathlib import Path
 from typing import Any
 
 from unified_rl.core.behaviour import Behaviour
@@ -8,7 +7,7 @@ from unified_rl.core.protocols import Policy
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.drawings.graph_scores import filtered, plain
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, Wanted
-from unified_rl.evaluation.drawings.protocol import comparability, counts
+from unified_rl.evaluation.drawings.protocol import PICTURES_ONLY, comparability, counts
 from unified_rl.evaluation.drawings.question_graphs import read_graphs
 from unified_rl.evaluation.drawings.question_round import QuestionRound, answerer_difference
 from unified_rl.evaluation.drawings.vqa import QuestionAnswerer
@@ -106,10 +105,8 @@ class DsgSuite:
         wanted = [Wanted(names[item], graph.text) for item, graph in self._graphs.items()]
         self._folder.draw(policy, wanted, progress)
         if self._answerer is None:
-            return Evaluation(
-                "dsg", self.settings, {}, {"dsg": "pictures only: no answerer is set"}
-            )
-        asking = QuestionRound(self._answerer, Path(self._folder.path / "answers.jsonl"))
+            return Evaluation("dsg", self.settings, {}, {"dsg": PICTURES_ONLY})
+        asking = QuestionRound(self._answerer, self._folder.path / "answers.jsonl")
         scores: dict[str, float] = {}
         unfiltered: list[float] = []
         gallery: list[GalleryEntry] = []

@@ -1,6 +1,9 @@
 """What a benchmark's results say of how they were measured, and whether they may be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PICTURES_ONLY = "pictures only: nothing is set that judges them"
 
 
 def comparability(differences: Sequence[str]) -> str:
@@ -23,3 +26,9 @@ def counts(name: str, count: int, published: int) -> list[str]:
         published: theirs.
     """
     return [] if count == published else [f"{count} {name}, published {published}"]
+
+
+def model_name(described: Mapping[str, Any]) -> str:
+    """The model of a judge, answerer or detector, as far as it describes itself."""
+    known = (described.get(key) for key in ("model", "checkpoint", "name", "judge"))
+    return str(next((value for value in known if value), "an unnamed model"))

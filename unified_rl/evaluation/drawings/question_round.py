@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
+from unified_rl.evaluation.drawings.protocol import model_name
 from unified_rl.evaluation.drawings.question_graphs import QuestionGraph
 from unified_rl.evaluation.drawings.vqa import PictureQuestion, QuestionAnswerer
 
@@ -51,15 +52,18 @@ class QuestionRound:
 
     def failures(self) -> str:
         """For readers."""
-        return (
-            f"{self.failure_count} of {self.asked_count} questions got no answer; they count as no"
-        )
+        return f"{self.failure_count} of {self.asked_count} questions got no answer, counted as no"
 
 
 def answerer_difference(described: Mapping[str, Any], benchmark: str, published: str) -> list[str]:
-    """The difference that another model answers than the benchmark's own."""
-    if benchmark in described.get("official", ()):
+    """The difference that another model answers than the benchmark's own, if it does.
+
+    Args:
+        described: by the answerer; empty for none.
+        benchmark: "dpg" or "dsg".
+        published: what answers there.
+    """
+    if not described or benchmark in described.get("official", ()):
         return []
-    judge = described.get("judge", {})
-    name = described.get("model") or judge.get("model") or judge.get("name")
-    return [f"answers are by {described.get('answerer')} ({name}), not {published}"]
+    name = model_name({**described, **described.get("judge", {})})
+    return [f"questions are answered by {name}, not by {published}"]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from unified_rl.core.errors import DataError
 from unified_rl.data.jsonl import existing_file
+from unified_rl.evaluation.drawings.wise_prompts import WisePrompt
 
 INSTRUCTION = (
     "You are shown a picture that a model drew for a prompt, and an explanation of what the prompt "
@@ -34,6 +35,12 @@ class WiseScores(NamedTuple):
     consistency: int
     realism: int
     aesthetics: int
+
+
+def instructed(instruction: str, prompt: WisePrompt) -> str:
+    """What the judge is told of a picture: the instruction with that prompt in it."""
+    texts = {"{prompt}": prompt.text, "{explanation}": prompt.explanation}
+    return re.sub(r"\{prompt\}|\{explanation\}", lambda found: texts[found[0]], instruction)
 
 
 def wiscore(scores: WiseScores) -> float:

@@ -12,7 +12,12 @@ from unified_rl.core.sample import Image, Text
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, Wanted
-from unified_rl.evaluation.drawings.protocol import PICTURES_ONLY, comparability, counts
+from unified_rl.evaluation.drawings.protocol import (
+    PICTURES_ONLY,
+    comparability,
+    counts,
+    model_name,
+)
 from unified_rl.evaluation.drawings.wise_prompts import (
     CATEGORIES,
     PROMPT_COUNT,
@@ -23,6 +28,7 @@ from unified_rl.evaluation.drawings.wise_prompts import (
 from unified_rl.evaluation.drawings.wise_scores import (
     INSTRUCTION,
     WiseScores,
+    instructed,
     read_instruction,
     read_scores,
     wiscore,
@@ -45,7 +51,7 @@ _NONE = WiseScores(0, 0, 0)
 
 
 class WiseSuite:
-    """Draws every prompt once and has a judge score consistency, realism and aesthetics from 0 to 2.
+    """Draws every prompt once and has a judge score it on three scales from 0 to 2.
 
     Metrics, in [0, 1], intervals by resampling prompts: `wise`, the weighted sum of the six
     categories' mean WiScores, only if all six have prompts; `wise/<category>`;
@@ -156,12 +162,7 @@ class WiseSuite:
 
     def _scored(self, prompts: Sequence[WisePrompt], kept: KeptAnswers) -> list[WiseScores | None]:
         pictures = [self._folder.read(f"{prompt.id}.png") for prompt in prompts]
-        texts = [
-            self._instruction.replace("{prompt}", prompt.text).replace(
-                "{explanation}", prompt.explanation
-            )
-            for prompt in prompts
-        ]
+        texts = [instructed(self._instruction, prompt) for prompt in prompts]
         keys = [kept.key(*pair) for pair in zip(pictures, texts, strict=True)]
         for _ in range(self._attempts):
             rows = [row for row, key in enumerate(keys) if kept.get(key) is None]
@@ -212,7 +213,7 @@ def metrics(
 
 
 def _judge_difference(described: Mapping[str, Any]) -> list[str]:
-    name = described.get("model") or described.get("name")
+    name = model_name(described)
     if not described or name == OFFICIAL_JUDGE:
         return []
     return [f"the judge is {name}, not {OFFICIAL_JUDGE}"]
