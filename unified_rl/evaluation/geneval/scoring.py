@@ -66,9 +66,9 @@ class Verdict(NamedTuple):
 def kept(detections: Detections, counting: bool, thresholds: Thresholds) -> dict[str, list[Found]]:
     """The objects that count, of each class the surest first; classes without any are left out.
 
-    Of equal scores the later object goes first, as GenEval's reversed order has it.
-
     Source: GenEval, evaluate_images.py, `evaluate_image`.
+    Departs: GenEval reverses an unstable sort, so that the order of equal scores depends on the
+    machine; here the later object goes first, as a stable sort reversed has it.
     """
     least = thresholds.counting_score if counting else thresholds.score
     result: dict[str, list[Found]] = {}
