@@ -59,12 +59,15 @@ def test_counting_wants_exactly_so_many(count, want):
     request = asked({**DOG, "count": 2}, tag="counting", exclude=[{**DOG, "count": 3}])
     result = judged(request, {"dog": [found(0.95)] * count})
     assert result.correct is want
-    assert result.reason == {
-        1: "expected dog>=2, found 1",
-        2: "",
-        3: "expected dog<3, found 3",
-        4: "expected dog<3, found 4",
-    }[count]
+    assert (
+        result.reason
+        == {
+            1: "expected dog>=2, found 1",
+            2: "",
+            3: "expected dog<3, found 3",
+            4: "expected dog<3, found 4",
+        }[count]
+    )
 
 
 def test_an_excluded_class_alone_is_judged_too():
@@ -184,7 +187,9 @@ def test_every_object_must_stand_so_to_every_target():
     cats = [found(0.9, near), found(0.8, far)]
     assert judged(request, {"dog": dogs, "cat": cats}).correct
     # one dog between the two cats
-    assert not judged(request, {"dog": [dogs[0], found(0.8, (90, 40, 110, 60))], "cat": cats}).correct
+    assert not judged(
+        request, {"dog": [dogs[0], found(0.8, (90, 40, 110, 60))], "cat": cats}
+    ).correct
     # one cat beyond the dogs
     assert not judged(
         request, {"dog": [found(0.9, near)] * 2, "cat": [cats[1], found(0.8, LEFT)]}
@@ -200,9 +205,7 @@ def test_a_target_that_is_missing_fails_what_relates_to_it():
 
 
 def test_a_target_of_the_wrong_colour_is_no_target():
-    request = asked(
-        {**CAT, "color": "red"}, {**DOG, "position": ["left of", 0]}, tag="position"
-    )
+    request = asked({**CAT, "color": "red"}, {**DOG, "position": ["left of", 0]}, tag="position")
     both = {"dog": [found(0.9, LEFT)], "cat": [found(0.9, RIGHT)]}
     assert judged(request, both, colours("red")).correct
     result = judged(request, both, colours("blue"))
