@@ -74,3 +74,13 @@ def test_refused(values, clusters):
 def test_macro_needs_a_group():
     with pytest.raises(ValueError, match="at least one group"):
         macro_estimate({})
+
+
+def test_weighted_groups_by_hand():
+    """Means of 1, 0 and .5 weigh 2, 1 and 1 parts of 4: .5 + 0 + .125."""
+    groups = {"a": ([1.0, 1.0], None), "b": ([0.0, 0.0], None), "c": ([1.0, 0.0], None)}
+    found = macro_estimate(groups, weights={"a": 2, "b": 1, "c": 1})
+    assert found.value == pytest.approx(0.625)
+    assert found.low == pytest.approx(0.5)  # the third group's mean is 0 to 1
+    assert found.high == pytest.approx(0.75)
+    assert macro_estimate(groups).value == pytest.approx(0.5)

@@ -153,7 +153,7 @@ def test_a_real_policy_draws_and_the_protocol_is_written(tmp_path):
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert written["settings"]["drawing"]["behaviour"]["guidance_scale"] == 2.0
     assert written["settings"]["scorer"] == {"scorer": "table"}
-    assert evaluation.gallery[0].images[0].dtype == np.uint8
+    assert evaluation.gallery[0].images[0].dtype == "uint8"
 
 
 @pytest.mark.parametrize(

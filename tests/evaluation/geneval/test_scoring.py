@@ -25,7 +25,8 @@ def no_colours(objects, name):
     raise AssertionError("no colour was asked for")
 
 
-def judged(request, detections, colours=no_colours, thresholds=Thresholds()):
+def judged(request, detections, colours=no_colours, thresholds=None):
+    thresholds = thresholds or Thresholds()
     return verdict(request, kept(detections, request.tag == "counting", thresholds), colours)
 
 
