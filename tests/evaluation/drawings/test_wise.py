@@ -24,7 +24,7 @@ def prompts(tmp_path, ids, name="wise.json"):
     return [str(path)]
 
 
-def suite(tmp_path, judge, ids=tuple(IDS.values()), **settings):
+def suite(tmp_path, judge, ids=(1, 401, 568, 701, 801, 901), **settings):
     return WiseSuite(prompts(tmp_path, ids), str(tmp_path / "p"), judge, **settings)
 
 
