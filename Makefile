@@ -11,6 +11,7 @@ CHECKPOINT ?= outputs/demo/$(MODEL)/grpo/checkpoint
 WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
 TASKS ?= pope,mme
+SUITE ?=
 # How a model draws, where it does so in a way of its own and ARGS says nothing of it.
 own = $(if $(wildcard conf/$(1)/$(MODEL).yaml),$(if $(findstring $(1)=,$(ARGS)),,$(1)=$(MODEL)))
 
@@ -19,7 +20,7 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate compare generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -55,8 +56,11 @@ warmup: setup ## stage 1: supervised warm-up
 unified-grpo: setup ## stage 2: GRPO, from the checkpoint of `make warmup`
 	$(RUN) unified_rl.train experiment=unified_grpo/micro_grpo model=$(MODEL) $(call own,behaviour) $(ARGS)
 
-evaluate: setup ## scores of CHECKPOINT on held-out prompts
-	$(RUN) unified_rl.evaluate model=$(MODEL) $(call own,suite) model.checkpoint=$(CHECKPOINT) $(ARGS)
+evaluate: setup ## scores of CHECKPOINT on held-out prompts, or SUITE=geneval and other benchmarks
+	$(RUN) unified_rl.evaluate model=$(MODEL) $(if $(SUITE),suite=$(SUITE),$(call own,suite)) model.checkpoint=$(CHECKPOINT) $(ARGS)
+
+compare: setup ## results side by side and beside the papers': FILES="base=FOLDER trained=FOLDER"
+	$(RUN) unified_rl.compare $(FILES)
 
 .PHONY: setup-lmms lmms
 # lmms-eval wants an older W&B and protobuf than CI runs; left alone it would also change torch. Its

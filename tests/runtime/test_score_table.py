@@ -26,3 +26,10 @@ def test_another_suite_shows_all_that_is_no_part_of_another(capsys):
 def test_a_pipeline_names_what_it_shows(capsys):
     found = shown(capsys, HEADLINE, ["generation_accuracy", "open_accuracy"])
     assert found == {"generation accuracy": "0.500 [.25 .75]", "open accuracy": "-"}
+
+
+def test_a_benchmark_is_not_called_the_micro_world(capsys):
+    print_scores({"checkpoint": {"suite": "geneval", "metrics": {"geneval": SCORE}}})
+    printed = capsys.readouterr().out
+    assert "geneval (95% interval)" in printed
+    assert "micro-world" not in printed

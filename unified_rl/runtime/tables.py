@@ -8,6 +8,8 @@ from rich.table import Table
 
 from unified_rl.runtime.summary import HEADLINE
 
+_MICRO = "micro_world"
+
 
 def print_scores(
     evaluations: Mapping[str, Mapping[str, Any]], headline: Sequence[str] | None = None
@@ -23,7 +25,10 @@ def print_scores(
     if headline is None:
         has_all = set(HEADLINE) <= set(found)
         headline = HEADLINE if has_all else [key for key in found if "/" not in key]
-    table = Table(title="micro-world, held-out prompts (95% interval)", title_justify="left")
+    suites = {str(evaluation.get("suite", _MICRO)) for evaluation in evaluations.values()}
+    micro = all(suite.startswith(_MICRO) for suite in suites)
+    what = "micro-world, held-out prompts" if micro else " and ".join(sorted(suites))
+    table = Table(title=f"{what} (95% interval)", title_justify="left")
     table.add_column("score")
     for name in evaluations:
         table.add_column(name, justify="right", no_wrap=True)
