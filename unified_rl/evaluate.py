@@ -25,7 +25,8 @@ def main(config: DictConfig) -> int:
     output = settle_output(config)
     evaluation = evaluate_from(config)
     page = write_page(evaluation, output, f"unified-rl: {evaluation.suite}")
-    print_scores({"checkpoint": evaluation.to_json()})
+    if evaluation.metrics:
+        print_scores({"checkpoint": evaluation.to_json()})
     for name, label in evaluation.labels.items():
         print(f"{name}: {label}")
     print(f"written to {output}/evaluation.json" + (f", shown in {page}" if page else ""))

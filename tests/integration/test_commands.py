@@ -56,6 +56,8 @@ def jobs(command):
 
 def check(entry, arguments):
     """Composes every job, as the entry points do before they start."""
+    if not (ROOT / "conf" / f"{entry}.yaml").is_file():
+        return  # a command without settings, such as compare
     register_resolvers()
     check_command_line(ROOT / "conf", entry, parse_arguments(arguments))
 

@@ -112,8 +112,10 @@ def clean(text: str) -> str:
 
 
 def _beside(table: PublishedTable, results: Sequence[Result]) -> Table:
+    printed = [value for values in table.rows.values() for value in values if value is not None]
+    digits = max(len(repr(value).partition(".")[2]) for value in printed)
     rows = [
-        (name, *("-" if value is None else f"{value:g}" for value in values))
+        (name, *("-" if value is None else f"{value:.{digits}f}" for value in values))
         for name, values in table.rows.items()
     ]
     marks, notes = _marks(results)
