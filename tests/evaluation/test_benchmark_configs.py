@@ -19,8 +19,9 @@ from unified_rl.runtime.cli import register_resolvers
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = [
     *("geneval", "geneval_pictures", "geneval_detections", "geneval_official"),
-    *("dpg", "dsg", "wise", "clip_score"),
+    *("dpg_pictures", "dpg_judge", "dsg_pictures", "dsg_judge", "wise", "clip_score"),
 ]
+TABLE_JUDGE = "tests.evaluation.drawings.answering.TableJudge"
 ROW = {"tag": "colors", "include": [{"class": "dog", "count": 1}], "prompt": "a dog"}
 
 
@@ -35,6 +36,9 @@ def settings(suite, tmp_path, clip):
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "a.txt").write_text("a dog")
     (tmp_path / "detections").mkdir()
+    judge = f"suite.answerer.judge={{_target_:{TABLE_JUDGE},reply:yes}}"
+    dpg = [f"suite.prompts={tmp_path / 'prompts'}", f"suite.table={csv}"]
+    dpg.append("suite.skip_first_row=false")
     colours = f"suite.scorer.colours.checkpoint={clip}"
     return {
         "geneval_pictures": [f"suite.metadata={metadata}"],
@@ -47,13 +51,10 @@ def settings(suite, tmp_path, clip):
             f"suite.metadata={metadata}",
             f"suite.scorer.results={lines(tmp_path / 'results.jsonl', [RESULT])}",
         ],
-        "dpg": [
-            f"suite.prompts={tmp_path / 'prompts'}",
-            f"suite.table={csv}",
-            "suite.skip_first_row=false",
-            "suite.answerer=null",
-        ],
-        "dsg": [f"suite.table={csv}", "suite.answerer=null"],
+        "dpg_pictures": dpg,
+        "dpg_judge": [*dpg, judge],
+        "dsg_pictures": [f"suite.table={csv}"],
+        "dsg_judge": [f"suite.table={csv}", judge],
         "wise": [f"suite.prompts={prompts(tmp_path, [1])}"],
         "clip_score": [
             f"suite.geneval={metadata}",
