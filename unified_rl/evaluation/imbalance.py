@@ -1,9 +1,13 @@
 """How far a model draws and understands the same things: accuracy of one task given the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from unified_rl.core.sample import Sample
+from unified_rl.evaluation.drawings.protocol import counts
 from unified_rl.evaluation.estimates import Estimate, estimate
+
+_PROMPTS, _PICTURES = 553, 4
 
 
 def conditional_accuracies(
@@ -39,3 +43,24 @@ def described(first: str, given: Sequence[bool], both: Sequence[bool]) -> str:
     """The counts behind a conditional accuracy, for readers."""
     joint = sum(a and b for a, b in zip(given, both, strict=True))
     return f"{joint} both right of {sum(given)} {first} right of {len(given)}"
+
+
+def differences_from_paper(settings: Mapping[str, Any], by_rules: bool) -> list[str]:
+    """How a measurement with GenEval's prompts differs from UniRL's; never in nothing.
+
+    Args:
+        settings: of the suite.
+        by_rules: whether rules judge the answers.
+    """
+    verifier = settings["verifier"]
+    own = verifier.get("differences", []) if isinstance(verifier, Mapping) else []
+    source = settings["source"]
+    prompts = source.get("count", 0) if isinstance(source, Mapping) else 0
+    return [
+        *own,
+        *counts("prompts", prompts, _PROMPTS),
+        *([] if settings["prompts_per_category"] is None else ["prompts are a choice of these"]),
+        *counts("pictures of a prompt", settings["images_per_prompt"], _PICTURES),
+        *(["rules judge the answers, not Qwen2.5-7B-Instruct-1M"] if by_rules else []),
+        f"the pictures asked about are by {settings['other']}; the paper's are not released",
+    ]

@@ -1,7 +1,7 @@
-"""The imbalance metric of UniRL in the micro-world: what is drawn and understood together."""
+"""UniRL's imbalance metric, on the micro-world or GenEval: what is drawn and understood as well."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
@@ -10,15 +10,22 @@ from torch import nn
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError, nearest
 from unified_rl.core.protocols import Policy
-from unified_rl.core.sample import Image, Pair, Sample
+from unified_rl.core.sample import Pair, Sample
 from unified_rl.data.self_questions import ask_about
 from unified_rl.evaluation.answer_judge import Judge, RuleJudge
 from unified_rl.evaluation.asking import Progress, by_category, cycled, device_of
+from unified_rl.evaluation.drawings.protocol import comparability
 from unified_rl.evaluation.estimates import Estimate, estimate
 from unified_rl.evaluation.foreign_pictures import drawn_pictures, rendered_pictures
-from unified_rl.evaluation.imbalance import conditional_accuracies, described
+from unified_rl.evaluation.imbalance import (
+    conditional_accuracies,
+    described,
+    differences_from_paper,
+)
+from unified_rl.evaluation.imbalance_gallery import shown_answers, shown_drawings
 from unified_rl.evaluation.picture_verifier import MicroWorldVerifier, PictureVerifier
-from unified_rl.evaluation.record import Evaluation, GalleryEntry
+from unified_rl.evaluation.prompt_source import PromptSource, classes_of
+from unified_rl.evaluation.record import Evaluation
 from unified_rl.evaluation.self_questions import self_question
 from unified_rl.evaluation.turns import Counting, Drawing, Turns
 from unified_rl.microworld.prompts import CATEGORIES, prompts
@@ -58,7 +65,7 @@ class ImbalanceSuite:
     as are those weighted by GenEval's numbers of prompts for Janus; here they agree.
 
     Args:
-        prompts_per_category: of the drawings.
+        prompts_per_category: of the drawings; None takes each prompt of `source` once.
         images_per_prompt: drawings of each prompt; the paper has 4.
         foreign_per_category: right pictures of each category to ask about.
         other: makes the model that draws them; None renders them. It is made when they are first
@@ -67,7 +74,9 @@ class ImbalanceSuite:
         unseen_classes: objects that training held out.
         judge: of answers; None takes the rules, all of the world's shapes known.
         verifier: of pictures; None takes the micro-world's.
-        split: "train", "validation" or "test".
+        source: of prompts with their questions, as `GenEvalQuestions`; None takes the
+            micro-world's. Another one needs `other`, `judge` and `verifier` that know its objects.
+        split: of the micro-world: "train", "validation" or "test".
         seed: of the choice of prompts and of the other pictures.
         batch_size: samples at once.
         behaviour_image: how the policy draws.
@@ -83,7 +92,7 @@ class ImbalanceSuite:
 
     def __init__(
         self,
-        prompts_per_category: int = 84,
+        prompts_per_category: int | None = 84,
         images_per_prompt: int = 4,
         foreign_per_category: int = 84,
         other: Callable[[], Policy] | None = None,
@@ -91,6 +100,7 @@ class ImbalanceSuite:
         unseen_classes: Sequence[str] = (),
         judge: Judge | None = None,
         verifier: PictureVerifier | None = None,
+        source: PromptSource | None = None,
         split: str = "test",
         seed: int = 0,
         batch_size: int = 128,
@@ -113,17 +123,23 @@ class ImbalanceSuite:
         }
         for least, values in ((1, counts), (0, galleries)):
             for name, value in values.items():
-                if value < least:
+                if value is None and source is None:
+                    raise ConfigError(f"{name}=null takes all prompts of a source; give a number")
+                if value is not None and value < least:
                     raise ConfigError(f"{name}={value} must be at least {least}")
         try:
             check_split(split)
         except ValueError as error:
             raise ConfigError(f"evaluation: {error}") from error
-        for shape in unseen_classes:
-            if shape not in SHAPES:
-                raise ConfigError(
-                    f"unseen_classes: {shape!r} is no class; {nearest(shape, SHAPES)}"
-                )
+        if source is not None and None in (other, judge, verifier):
+            raise ConfigError(
+                "source needs other, judge and verifier that know its objects; the micro-world's "
+                "own do not"
+            )
+        known = SHAPES if source is None else classes_of(source)
+        for name in unseen_classes:
+            if name not in known:
+                raise ConfigError(f"unseen_classes: {name!r} is no class; {nearest(name, known)}")
         self._judge = RuleJudge(KeywordReward(rivals=SHAPES)) if judge is None else judge
         self._judge_may_fail = judge is not None
         self._verifier = MicroWorldVerifier() if verifier is None else verifier
@@ -133,13 +149,19 @@ class ImbalanceSuite:
             "other": "rendered" if other is None else _named(other),
             "unseen_classes": list(unseen_classes),
             "judge": type(self._judge).__name__,
-            "verifier": type(self._verifier).__name__,
+            "verifier": _described(self._verifier),
+            "source": None if source is None else _described(source),
             "split": split,
             "seed": seed,
             "behaviour_image": dataclasses.asdict(behaviour_image),
             "behaviour_answer": dataclasses.asdict(behaviour_answer),
             "behaviour_other": dataclasses.asdict(behaviour_other),
         }
+        self._source = source
+        self._comparability = {}
+        if source is not None:
+            found = differences_from_paper(self.settings, isinstance(judge, RuleJudge))
+            self._comparability = {"unirl": comparability(found)}
         self._drawings = [
             sample
             for samples in self._prompts(prompts_per_category, _DRAWINGS).values()
@@ -192,6 +214,9 @@ class ImbalanceSuite:
         tell.reach(2 * own_count + 3 * foreign_count)
 
         own_both, foreign_both = _scattered(drawn, own_right), _scattered(right, redrawn)
+        drawing_count = self.settings["gallery_count"]
+        question_count = self.settings["gallery_question_count"]
+        own_pictures = list(compress(drawings, drawn))
         metrics = by_category("generation_accuracy", self._drawings, drawn)
         metrics |= self._understanding(questions, right)
         metrics |= conditional_accuracies("t2i_to_mmu", self._drawings, drawn, own_both)
@@ -200,17 +225,18 @@ class ImbalanceSuite:
             ids = [question.id for question in (*asked, *questions)]
             metrics["judge_failures"] = estimate([*own_failed, *failed], ids)
         return Evaluation(
-            suite="micro_world_imbalance",
+            suite="micro_world_imbalance" if self._source is None else "unirl",
             settings={**self.settings, "generator_seed": generator_seed},
             metrics=metrics,
             labels={
+                **self._comparability,
                 "t2i_to_mmu": described("pictures", drawn, own_both),
                 "mmu_to_t2i": described("answers", right, foreign_both),
             },
             gallery=(
-                *self._drawn(drawings, drawn),
-                *self._asked(asked, own_said, own_right, list(compress(drawings, drawn))),
-                *self._asked(questions, said, right),
+                *shown_drawings(self._drawings, drawings, drawn, drawing_count),
+                *shown_answers(asked, own_said, own_right, question_count, own_pictures),
+                *shown_answers(questions, said, right, question_count),
             ),
         )
 
@@ -232,15 +258,19 @@ class ImbalanceSuite:
         tell.reach(len(self._foreign))
         return self._foreign
 
-    def _prompts(self, count: int, part: int) -> dict[str, list[Sample]]:
+    def _prompts(self, count: int | None, part: int) -> dict[str, list[Sample]]:
         """So many prompts of each category, each of them once before any of them again."""
         split, seed = self.settings["split"], self.settings["seed"]
+        if self._source is None:
+            known = {name: prompts(name, split) for name in CATEGORIES}
+            return {
+                name: [self_question(prompt) for prompt in cycled(some, count, seed, part)]
+                for name, some in known.items()
+            }
+        source = self._source
         return {
-            category: [
-                self_question(prompt)
-                for prompt in cycled(prompts(category, split), count, seed, part)
-            ]
-            for category in CATEGORIES
+            name: cycled(source(name), count or len(source(name)), seed, part)
+            for name in CATEGORIES
         }
 
     def _verified(self, samples: Sequence[Sample], drawings: Sequence[Drawing]) -> list[bool]:
@@ -270,30 +300,6 @@ class ImbalanceSuite:
                 metrics |= by_category(f"understanding_accuracy_{name}", *part)
         return metrics
 
-    def _drawn(self, drawings: Sequence[Drawing], right: Sequence[bool]) -> Iterator[GalleryEntry]:
-        for row in _places(len(drawings), self.settings["gallery_count"]):
-            prompt, pixels = self._drawings[row].prompt_text, drawings[row].pixels
-            yield GalleryEntry(prompt, (), (pixels,), (right[row],), True)
-
-    def _asked(
-        self,
-        questions: Sequence[Sample],
-        answers: Sequence[str],
-        right: Sequence[bool],
-        own: Sequence[Drawing] | None = None,
-    ) -> Iterator[GalleryEntry]:
-        for row in _places(len(questions), self.settings["gallery_question_count"]):
-            question = questions[row]
-            shown = tuple(s.pixels for s in question.prompt if isinstance(s, Image))
-            yield GalleryEntry(
-                prompt=question.prompt_text + (" (own drawing)" if own else ""),
-                texts=(answers[row],),
-                images=(),
-                correct=(right[row],),
-                well_formed=True,
-                shown=(own[row].pixels,) if own else shown,
-            )
-
 
 def _scattered(flags: Sequence[bool], values: Sequence[bool]) -> list[bool]:
     """The values at the places of the flags that are up, False at the others."""
@@ -301,10 +307,10 @@ def _scattered(flags: Sequence[bool], values: Sequence[bool]) -> list[bool]:
     return [next(remaining) if flag else False for flag in flags]
 
 
-def _places(size: int, count: int) -> list[int]:
-    """`count` places, evenly spread over `size`."""
-    count = min(size, count)
-    return [index * size // count for index in range(count)]
+def _described(part: object) -> Any:
+    """What a part says of itself, else its name."""
+    describe = getattr(part, "describe", None)
+    return type(part).__name__ if describe is None else dict(describe())
 
 
 def _named(other: Callable[[], Policy]) -> str:

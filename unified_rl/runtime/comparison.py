@@ -16,7 +16,7 @@ FILE_BYTES = 64 * 2**20
 NAME = "evaluation.json"
 _MICRO = "micro_world"
 _MICRO_NOTE = "micro-world: not comparable with any paper's numbers"
-_INSTRUMENTS = ("scorer", "answerer", "judge", "clip")
+_INSTRUMENTS = ("scorer", "verifier", "answerer", "judge", "clip")
 _KNOWN_BY = ("model", "checkpoint", "detector", "judge", "answerer", "scorer", "file")
 
 
