@@ -154,7 +154,8 @@ class BlipAnswerer:
             do_sample=False,
             num_beams=1,
         )
-        return self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # the first is the token that begins every answer, which not every tokenizer hides
+        return self._tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
 
 
 def yes_or_no(reply: str) -> bool | None:
