@@ -54,7 +54,7 @@ def show(table: Table) -> None:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(title=Text(table.title), title_justify="left", box=box.SIMPLE)
+    grid = Grid(box=box.SIMPLE)
     for index, name in enumerate(table.header):
         grid.add_column(Text(name), justify="right" if index else "left", overflow="fold")
     for row in table.rows:
@@ -62,6 +62,7 @@ def show(table: Table) -> None:
     console = Console()
     if not console.is_terminal:  # a file or a pipe is as wide as it needs to be
         console = Console(width=_WIDE)
+    console.print(Text(table.title))
     console.print(grid)
     for mark, note in table.notes:
         console.print(Text(f"  ({mark}) {note}" if mark else f"  {note}"))

@@ -81,9 +81,12 @@ def test_the_overall_score_weighs_categories():
     assert values["judge_failures"] == pytest.approx(1 / 7)
 
 
-def test_there_is_no_overall_score_without_all_categories():
+def test_there_is_no_overall_score_without_all_categories(tmp_path):
     found = metrics([WisePrompt(1, "", "")], [WiseScores(2, 2, 2)])
     assert "wise" not in found
+    made = WiseSuite(prompts(tmp_path, [1, 401]), str(tmp_path / "p"))
+    said = "no overall score without space, biology, physics, chemistry"
+    assert said in made.settings["differences"]
     assert found["wise/culture"].value == pytest.approx(1)
 
 

@@ -111,8 +111,11 @@ class WiseSuite:
         self._gallery_count = gallery_count
         described = {} if judge is None else dict(judge.describe())
         official = instruction is not None and official_instruction
+        found = {category_of(prompt.id) for prompt in self._prompts}
+        missing = [name for name in CATEGORIES if name not in found]
         self._differences = [
             *counts("prompts", len(self._prompts), PROMPT_COUNT),
+            *([f"no overall score without {', '.join(missing)}"] if missing else []),
             *([] if official else ["the judge's instruction is not the official text"]),
             *_judge_difference(described),
         ]
