@@ -30,18 +30,18 @@ def suite(tmp_path, answerer=None, rows=ROWS, prompts=("cat", "dog"), **settings
 
 def test_numbers_by_hand(tmp_path):
     """In order: cat 1 of pictures 0 and 1; dog 1, 2 of picture 0; dog 1, 2 of picture 1."""
-    answers = [True, False, False, True, True, True]
+    answers = [True, False, True, False, False, True]
     answerer = TableAnswerer(lambda number, text: answers[number])
     values = suite(tmp_path, answerer).run(Drawer()).values()
-    # cat: (1 + 0) / 2. dog: picture 0 has its child zeroed, 0; picture 1 has 1; mean .5
-    assert values["dpg"] == pytest.approx(50)
-    # last pictures, not zeroed: cat no; dog yes, yes
-    assert values["dpg_last_picture/entity"] == pytest.approx(50)
-    assert values["dpg_last_picture/entity - whole"] == pytest.approx(50)
+    # cat: (1 + 0) / 2. dog: 1 of 2 of picture 0; of picture 1 the child falls with its parent, 0.
+    assert values["dpg"] == pytest.approx(100 * (0.5 + 0.25) / 2)
+    # last pictures, not zeroed: cat no, dog no; the colour yes
+    assert values["dpg_last_picture/entity"] == pytest.approx(0)
+    assert values["dpg_last_picture/entity - whole"] == pytest.approx(0)
     assert values["dpg_last_picture/attribute"] == pytest.approx(100)
-    # all pictures, not zeroed: cat yes no, dog no yes; the colour yes yes
+    # all pictures, not zeroed: cat yes no, dog yes no; the colour no yes
     assert values["dpg_category/entity"] == pytest.approx(50)
-    assert values["dpg_category/attribute - color"] == pytest.approx(100)
+    assert values["dpg_category/attribute - color"] == pytest.approx(50)
 
 
 def test_children_of_a_no_count_in_categories_but_not_in_the_score(tmp_path):
