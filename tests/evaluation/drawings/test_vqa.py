@@ -6,7 +6,7 @@ import torch
 from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil
 
 from tests.evaluation.drawings.answering import TableJudge
-from tests.rewards.judges import VISION, WIDTH, WORDS, _bert_tokenizer
+from tests.rewards.judges import VISION, WIDTH, WORDS, bert_tokenizer
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.evaluation.drawings.vqa import (
     BlipAnswerer,
@@ -75,7 +75,7 @@ def blip(tmp_path_factory):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)
     model.save_pretrained(folder)
-    _bert_tokenizer().save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
     BlipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 
