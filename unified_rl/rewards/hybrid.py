@@ -163,7 +163,8 @@ class HybridReward:
             `<component>` and `<component>_std`, mean and std of raw outcomes; `<component>_share`
             in [0, 1] of the weighted absolute means; `<component>_s`, seconds waited for the latest
             rollout; `reward` and `reward_std`, mean and std of the total; `nonfinite_rewards`,
-            completions of the latest rollout with a score that is not finite.
+            completions of the latest rollout with a score that is not finite; `<component>_<name>`
+            of what a component counts itself, see `JudgedReward.counts`.
         """
         values = {
             name: own.outcome[own.judged_rows].double() for name, own in scores.components.items()
@@ -175,6 +176,9 @@ class HybridReward:
         }
         whole = sum(parts.values())
         metrics = {"nonfinite_rewards": float(self._finiteness.count)}
+        for name, reward in self.components.items():
+            if hasattr(reward, "counts"):
+                metrics |= {f"{name}_{what}": value for what, value in reward.counts().items()}
         for name, judged in values.items():
             metrics |= _moments(name, judged)
             metrics[f"{name}_share"] = parts[name] / whole if whole else 0.0
