@@ -12,6 +12,7 @@ WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
 TASKS ?= pope,mme
 SUITE ?=
+REWARD ?= visual
 # How a model draws, where it does so in a way of its own and ARGS says nothing of it.
 own = $(if $(wildcard conf/$(1)/$(MODEL).yaml),$(if $(findstring $(1)=,$(ARGS)),,$(1)=$(MODEL)))
 
@@ -21,6 +22,7 @@ export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help setup demo test check format base warmup unified-grpo evaluate compare generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate serve sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
@@ -80,6 +82,9 @@ lmms: setup ## understanding benchmarks by lmms-eval: TASKS=pope,mme, CHECKPOINT
 
 generate: setup ## an answer to PROMPT, as files and a page
 	$(RUN) unified_rl.generate model=$(MODEL) $(call own,behaviour) prompt="$(PROMPT)" $(ARGS)
+
+serve: setup ## REWARD over HTTP, for reward=remote of a trainer
+	$(RUN) unified_rl.serve reward=$(REWARD) $(ARGS)
 
 sweep-rewards: setup ## the reward ladder r_f, +r_t, +r_v, +process, as a Hydra multirun
 	$(RUN) unified_rl.pipeline -m pipeline=reward_ladder choose.rung=format,textual,visual,process start=$(WARMUP) choose.model=$(MODEL) $(ARGS)

@@ -143,8 +143,9 @@ REWARDS = sorted(p.stem for p in (CONF / "reward").glob("*.yaml") if p.stem != "
 def test_every_reward_tells_good_from_bad(name: str) -> None:
     config = compose("train", [f"reward=[{name}]"])
     missing = OmegaConf.missing_keys(config.reward)
-    if missing:  # the folders of published models, which the tests of each such reward make
-        assert all(key.endswith(".checkpoint") for key in missing)
+    if missing:  # published models and servers, which the tests of each such reward make
+        asked = (".checkpoint", ".base_url", ".model", "remote.reward")
+        assert all(key.endswith(asked) for key in missing)
         return
     (reward,) = instantiate(config.reward).values()
     assert isinstance(reward, Reward)

@@ -18,9 +18,9 @@ from unified_rl.rewards.chat_messages import ChatReply, messages, read_reply
 from unified_rl.rewards.exchange import (
     Address,
     ExchangeError,
+    ExchangeTimeoutError,
     Reply,
     ReplySizeError,
-    ExchangeTimeoutError,
     exchange,
 )
 from unified_rl.rewards.judge_tally import Failure, JudgeTally

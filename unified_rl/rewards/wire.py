@@ -184,9 +184,9 @@ def _segments(content: Sequence[Any], tensors: Mapping[str, np.ndarray]) -> tupl
         if kind == "text":
             segments.append(Text(_checked(value, str)))
         elif kind == "pixels":
-            segments.append(Image(tensors[value]))
+            segments.append(Image(tensors[value].copy()))  # what is loaded is read-only
         elif kind == "codes":
-            segments.append(DrawnImage(tensors[value]))
+            segments.append(DrawnImage(tensors[value].copy()))
         else:
             raise WireError("with a segment that is neither text, pixels nor codes")
     return tuple(segments)
