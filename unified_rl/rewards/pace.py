@@ -27,15 +27,16 @@ class Pace:
 
     def wait(self) -> None:
         """Returns when the next request may be sent; each call is one request."""
-        with self._lock:
-            now = self._clock()
-            slot = max(now, self._next, self._held_until)
-            self._next = slot + self._interval_s
-        while slot > now:
-            self._sleep(slot - now)
-            now = self._clock()
+        while True:
             with self._lock:
-                slot = max(slot, self._held_until)  # held back while this one slept
+                now = self._clock()
+                slot = max(now, self._next, self._held_until)
+                self._next = slot + self._interval_s
+            if slot > now:
+                self._sleep(slot - now)
+            with self._lock:
+                if self._held_until <= slot:  # not held back while this one slept
+                    return
 
     def hold(self, seconds: float) -> None:
         """No request is sent for so long."""
