@@ -19,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:
-            self.server.asked.append(json.loads(body))
+            self.server.asked.append(json.loads(body) if body.startswith(b"{") else None)
             self.server.headers.append(dict(self.headers))
             self.server.paths.append(self.path)
             act = self.server.acts[min(len(self.server.asked), len(self.server.acts)) - 1]

@@ -80,6 +80,7 @@ class RewardServer:
         try:
             self._listener = _Listener(self, host, port)
         except (OSError, OverflowError) as error:
+            self.queue.close(0)
             raise ConfigError(
                 f"host={host}, port={port} cannot be listened at ({error}); choose another port"
             ) from error
