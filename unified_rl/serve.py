@@ -48,8 +48,8 @@ def main(config: DictConfig) -> int:
                 raise RewardError(f"reward {name!r} fails its self-test: {error}") from error
     settings = OmegaConf.to_container(config.reward, resolve=True)
     prints = {name: fingerprint(own) for name, own in settings.items()}
-    server = instantiate(config.server, rewards=rewards, fingerprints=prints)
-    with _stopped_by_signals() as stopped:
+    server = instantiate(config.server)(rewards=rewards, fingerprints=prints)
+    with stopped_by_signals() as stopped:
         server.start()
         print(f"serving {', '.join(sorted(rewards))} on {server.url}", flush=True)
         stopped.wait()
@@ -70,7 +70,8 @@ def _kept(settings: Any) -> Any:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, which do nothing else meanwhile."""
     stopped = threading.Event()
     kinds = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(kind, lambda *_: stopped.set()) for kind in kinds]
