@@ -27,6 +27,7 @@ def main(config: DictConfig) -> int:
     import torch
     from hydra.utils import instantiate
 
+    from unified_rl.rewards.own_policy import OwnPolicy
     from unified_rl.runtime.quiet import quieten
 
     quieten()
@@ -36,7 +37,7 @@ def main(config: DictConfig) -> int:
         raise ConfigError("no reward to serve; name one, as in reward=visual")
     rewards = instantiate(config.reward, _convert_="all")
     for name, reward in rewards.items():
-        if hasattr(reward, "bind"):
+        if isinstance(reward, OwnPolicy) or hasattr(getattr(reward, "captioner", None), "bind"):
             raise ConfigError(
                 f"reward {name!r} asks the policy in training, which a server has not; keep it in "
                 "the trainer"

@@ -43,9 +43,9 @@ def ended(process):
 
 
 def test_from_start_to_sigterm(tmp_path):
-    process, (_, *names, _, url) = served(tmp_path, "reward=[visual,textual]")
+    process, (_, *names, _, url) = served(tmp_path, "reward=[visual,textual,cycle]")
     try:
-        assert names == ["textual,", "visual"]
+        assert names == ["cycle,", "textual,", "visual"]
         register_resolvers()
         asked = [
             "reward=[format,remote]",
@@ -78,6 +78,7 @@ def test_from_start_to_sigterm(tmp_path):
         (["reward=vizual"], "vizual"),
         (["reward=clip_score"], "reward.clip_score.checkpoint has no value"),
         (["reward=matching"], "reward 'matching' asks the policy in training"),
+        (["reward=cycle_self"], "reward 'cycle' asks the policy in training"),
         (["reward=visual", "host=0.0.0.0"], "can be reached by others"),
         (["reward=visual", "token_variable=NO_SUCH_TOKEN"], "NO_SUCH_TOKEN is not set"),
         (["reward=visual", "port=99999"], "port=99999 cannot be listened at"),
