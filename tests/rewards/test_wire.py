@@ -24,12 +24,13 @@ from tests.rewards.cases import (
 from unified_rl.core.sample import DrawnImage, Image, Sample, Task, Text
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.rewards.wire import (
+    Scored,
     WireError,
     empty_trajectory,
     pack_rollout,
-    pack_scores,
+    pack_scored,
     unpack_rollout,
-    unpack_scores,
+    unpack_scored,
 )
 
 CODES = DrawnImage(np.arange(6, dtype=np.int64).reshape(3, 2) - 2**40)
@@ -95,7 +96,8 @@ def test_facts_must_be_json():
     ],
 )
 def test_scores_arrive_to_the_last_bit(scores):
-    found = unpack_scores(pack_scores(scores), len(scores.outcome))
+    found, counts = unpack_scored(pack_scored(Scored(scores, {"a": 1 / 3})), len(scores.outcome))
+    assert counts == {"a": 1 / 3}
     for one, other in zip(found, scores, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
@@ -105,9 +107,9 @@ def test_scores_arrive_to_the_last_bit(scores):
 
 
 def test_scores_of_others_are_refused():
-    message = pack_scores(RewardScores(torch.zeros(3)))
+    message = pack_scored(Scored(RewardScores(torch.zeros(3)), {}))
     with pytest.raises(WireError, match=r"outcome float32 \(3,\) for 2 completions"):
-        unpack_scores(message, 2)
+        unpack_scored(message, 2)
     for tensors in (
         {},
         {"outcome": np.zeros(2)},
@@ -116,7 +118,23 @@ def test_scores_of_others_are_refused():
         {"outcome": np.zeros(2, np.float32), "steps": np.zeros(2, np.float32)},
     ):
         with pytest.raises(WireError):
-            unpack_scores(save(tensors | {"json": np.frombuffer(b"{}", np.uint8)}), 2)
+            unpack_scored(save(tensors | said({"counts": {}})), 2)
+
+
+def said(content):
+    return {"json": np.frombuffer(json.dumps(content).encode(), np.uint8)}
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [None, [], {"a b": 1.0}, {"a": "1"}, {"a": True}, {"a": math.inf}, {f"a{n}": 0.0 for n in range(101)}],
+    ids=str,
+)
+def test_counts_are_a_few_numbers_by_name(counts):
+    outcome = {"outcome": np.zeros(2, np.float32)}
+    assert unpack_scored(save(outcome | said({"counts": {"a": 2.0}})), 2).counts == {"a": 2}
+    with pytest.raises(WireError):
+        unpack_scored(save(outcome | said({"counts": counts})), 2)
 
 
 def changed(**changes):
@@ -205,7 +223,7 @@ def test_other_bytes_are_refused(message):
     with pytest.raises(WireError):
         unpack_rollout(message)
     with pytest.raises(WireError):
-        unpack_scores(message, 1)
+        unpack_scored(message, 1)
 
 
 @settings(max_examples=60)

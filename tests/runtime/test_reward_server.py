@@ -31,6 +31,7 @@ from unified_rl.core.sample import Text
 from unified_rl.core.trajectory import RewardScores
 from unified_rl.rewards import remote
 from unified_rl.rewards.clip_score import ClipScoreReward
+from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.rewards.remote import MESSAGE_TYPE, RemoteReward
 from unified_rl.rewards.textual import TextualReward
 from unified_rl.rewards.visual import VisualReward
@@ -103,6 +104,18 @@ def test_one_request_a_rollout():
         for _ in range(3):
             there(STORIES)
     assert reward.calls == 3
+
+
+class Counting(VisualReward):
+    def counts(self):
+        return {"unanswered": 3.0}
+
+
+def test_what_a_reward_counts_is_logged_by_the_trainer():
+    with serving({"visual": Counting()}) as server:
+        hybrid = HybridReward({"remote": RemoteReward("visual", server.url)})
+        metrics = hybrid.metrics(hybrid(STORIES))
+    assert metrics["remote_unanswered"] == 3
 
 
 def test_health():
@@ -270,7 +283,7 @@ def test_what_waits_together_is_scored_together():
     waiting_for(queue, 0)  # in hand
     asked = [queue.submit("gate", one) for one in (two, pairs, two, two)]
     gate.let.set()
-    found = [future.result(5) for future in (first, *asked)]
+    found = [future.result(5).scores for future in (first, *asked)]
     # alone; two that fit into five rows, past the one of another group size; that; the last
     assert gate.sizes == [2, 4, 2, 2]
     assert [scores.outcome.tolist() for scores in found] == [
@@ -293,7 +306,7 @@ def test_nobody_fails_for_anothers_sake():
     asked = [queue.submit("gate", one) for one in (good, poison, good)]
     gate.let.set()
     for future in (first, asked[0], asked[2]):
-        assert future.result(5).outcome.tolist() == [0]
+        assert future.result(5).scores.outcome.tolist() == [0]
     with pytest.raises(RewardError, match="ValueError: poison"):
         asked[1].result(5)
     assert gate.sizes == [1, 3, 1, 1, 1]
@@ -313,7 +326,7 @@ def test_a_full_queue_refuses_and_a_closed_one_too():
     with pytest.raises(BusyError):
         second.result(5)
     gate.let.set()
-    assert first.result(5).outcome.tolist() == [0]
+    assert first.result(5).scores.outcome.tolist() == [0]
     with pytest.raises(BusyError):
         queue.submit("gate", one)
 

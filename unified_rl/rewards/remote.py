@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from unified_rl.core.errors import ConfigError, RewardError
@@ -16,7 +17,7 @@ from unified_rl.rewards.exchange import (
     ReplySizeError,
     exchange,
 )
-from unified_rl.rewards.wire import WireError, pack_rollout, unpack_scores
+from unified_rl.rewards.wire import WireError, pack_rollout, unpack_scored
 
 SCORES_BYTES = 1 << 26
 """Of a reply; 65,536 completions of 250 steps need no more."""
@@ -75,6 +76,7 @@ class RemoteReward:
         self._address = Address.parse(url, "url")
         self._token = read_key(token_variable)
         self._fingerprint = fingerprint
+        self._counts: Mapping[str, float] = {}
 
     def __call__(self, rollout: Rollout) -> RewardScores:
         """The scores of the server's reward.
@@ -89,9 +91,14 @@ class RemoteReward:
             raise RewardError(f"reward {self.reward!r} cannot be asked with {error}") from error
         reply = self._asked("POST", f"/score/{self.reward}", message)
         try:
-            return unpack_scores(reply.body, len(rollout.samples))
+            scores, self._counts = unpack_scored(reply.body, len(rollout.samples))
         except WireError as error:
             raise RewardError(f"{self.url} sent scores {error}; is it a reward server?") from error
+        return scores
+
+    def counts(self) -> Mapping[str, float]:
+        """What the reward counted itself at its latest call, see `JudgedReward.counts`."""
+        return self._counts
 
     def self_test(self) -> None:
         """Lets the server test its reward.

@@ -6,8 +6,9 @@ rounded: scores arrive to the last bit.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,20 @@ from unified_rl.core.trajectory import RewardScores, Rollout, Trajectory
 VERSION = 1
 MOST_ROWS = 1 << 16
 """Completions in one message."""
+MOST_COUNTS = 100
 _SCORES = {"outcome": (1, np.float32), "steps": (2, np.float32), "judged": (1, np.bool_)}
+
+
+class Scored(NamedTuple):
+    """What a reward says of a rollout.
+
+    Attributes:
+        scores: of its completions.
+        counts: what the reward counts itself, such as `JudgedReward.counts`; finite.
+    """
+
+    scores: RewardScores
+    counts: Mapping[str, float]
 
 
 class WireError(ValueError):
@@ -78,23 +92,23 @@ def unpack_rollout(message: bytes) -> Rollout:
         raise WireError(f"not of the form of a rollout ({type(error).__name__})") from error
 
 
-def pack_scores(scores: RewardScores) -> bytes:
-    """Scores as they are; what is None is left out."""
+def pack_scored(scored: Scored) -> bytes:
+    """Scores as they are, without those that are None, and counts."""
     tensors = {
         name: np.ascontiguousarray(part.cpu().numpy().astype(_SCORES[name][1], copy=False))
-        for name, part in scores._asdict().items()
+        for name, part in scored.scores._asdict().items()
         if part is not None
     }
-    return _Packer(tensors).packed({"version": VERSION})
+    return _Packer(tensors).packed({"version": VERSION, "counts": dict(scored.counts)})
 
 
-def unpack_scores(message: bytes, row_count: int) -> RewardScores:
-    """The scores of so many completions.
+def unpack_scored(message: bytes, row_count: int) -> Scored:
+    """The scores of so many completions, and counts.
 
     Raises:
         WireError: the bytes are none.
     """
-    _, tensors = _opened(message)
+    content, tensors = _opened(message)
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(_SCORES)
     for name, (dimensions, dtype) in _SCORES.items():
         if name not in tensors:
@@ -105,7 +119,8 @@ def unpack_scores(message: bytes, row_count: int) -> RewardScores:
         parts[name] = torch.from_numpy(found.copy())
     if parts["outcome"] is None:
         raise WireError("without outcomes")
-    return RewardScores(parts["outcome"], parts["steps"], parts["judged"])
+    scores = RewardScores(parts["outcome"], parts["steps"], parts["judged"])
+    return Scored(scores, _counts(content.get("counts")))
 
 
 def empty_trajectory(row_count: int) -> Trajectory:
@@ -196,6 +211,15 @@ def _place(row: Any) -> int:
     if _checked(row, int) < 0:
         raise WireError("with a row before the first sample")
     return row
+
+
+def _counts(content: Any) -> dict[str, float]:
+    counts = _checked(content, dict)
+    if len(counts) > MOST_COUNTS or not all(name.isidentifier() for name in counts):
+        raise WireError(f"with counts that are not at most {MOST_COUNTS} names")
+    if not all(math.isfinite(_checked(value, float)) for value in counts.values()):
+        raise WireError("with counts that are not finite")
+    return counts
 
 
 def _checked(value: Any, kind: type) -> Any:

@@ -11,7 +11,7 @@ from unified_rl.core.errors import ConfigError, RewardError, UserError
 from unified_rl.core.protocols import Reward
 from unified_rl.core.trajectory import RewardScores, Rollout
 from unified_rl.rewards.attempts import Attempts, described
-from unified_rl.rewards.wire import empty_trajectory
+from unified_rl.rewards.wire import Scored, empty_trajectory
 
 
 class BusyError(Exception):
@@ -65,7 +65,7 @@ class RewardQueue:
         self._thread = threading.Thread(target=self._work, name="rewards", daemon=True)
         self._thread.start()
 
-    def submit(self, name: str, rollout: Rollout | None) -> "Future[RewardScores | None]":
+    def submit(self, name: str, rollout: Rollout | None) -> "Future[Scored | None]":
         """Puts a rollout in the queue; None asks for the reward's self-test.
 
         Raises:
@@ -136,12 +136,12 @@ class RewardQueue:
         trajectory = empty_trajectory(len(samples))
         whole = Rollout(samples, completions, trajectory, rollouts[0].group_size)
         try:
-            scores = self._attempts(jobs[0].name, self._rewards[jobs[0].name], whole)
+            scores, counts = self._scored(jobs[0].name, whole)
             start = 0
             parts = []
             for rollout in rollouts:
                 end = start + len(rollout.samples)
-                parts.append(_part(scores, start, end, rollout))
+                parts.append(Scored(_part(scores, start, end, rollout), counts))
                 start = end
         except Exception:  # whose fault it is shows when each is scored alone
             return False
@@ -149,14 +149,18 @@ class RewardQueue:
             job.done.set_result(part)
         return True
 
+    def _scored(self, name: str, rollout: Rollout) -> Scored:
+        reward = self._rewards[name]
+        scores = self._attempts(name, reward, rollout)
+        return Scored(scores, reward.counts() if hasattr(reward, "counts") else {})
+
     def _alone(self, job: _Job) -> None:
-        reward = self._rewards[job.name]
         try:
             if job.rollout is None:
-                reward.self_test()
+                self._rewards[job.name].self_test()
                 job.done.set_result(None)
             else:
-                job.done.set_result(self._attempts(job.name, reward, job.rollout))
+                job.done.set_result(self._scored(job.name, job.rollout))
         except UserError as error:
             job.done.set_exception(error)
         except Exception as error:

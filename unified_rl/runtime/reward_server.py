@@ -25,7 +25,7 @@ from unified_rl.core.errors import ConfigError, UserError
 from unified_rl.core.protocols import Reward
 from unified_rl.rewards.chat_endpoint import read_key
 from unified_rl.rewards.remote import FINGERPRINT_HEADER, MESSAGE_TYPE
-from unified_rl.rewards.wire import VERSION, WireError, pack_scores, unpack_rollout
+from unified_rl.rewards.wire import VERSION, WireError, pack_scored, unpack_rollout
 from unified_rl.runtime.reward_queue import BusyError, RewardQueue
 
 CONNECTIONS = 64
@@ -187,8 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             rollout = unpack_rollout(body) if what == "score" else None
-            scores = self.server.rewards.queue.submit(name, rollout).result()
-            packed = b"" if scores is None else pack_scores(scores)
+            scored = self.server.rewards.queue.submit(name, rollout).result()
+            packed = b"" if scored is None else pack_scored(scored)
         except WireError as error:
             self._refuse(400, f"the body is {error}")
         except BusyError:
