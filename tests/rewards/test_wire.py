@@ -127,7 +127,15 @@ def said(content):
 
 @pytest.mark.parametrize(
     "counts",
-    [None, [], {"a b": 1.0}, {"a": "1"}, {"a": True}, {"a": math.inf}, {f"a{n}": 0.0 for n in range(101)}],
+    [
+        None,
+        [],
+        {"a b": 1.0},
+        {"a": "1"},
+        {"a": True},
+        {"a": math.inf},
+        {f"a{n}": 0.0 for n in range(101)},
+    ],
     ids=str,
 )
 def test_counts_are_a_few_numbers_by_name(counts):
