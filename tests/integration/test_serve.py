@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from unified_rl.rewards.remote import RemoteReward
 from unified_rl.rewards.textual import TextualReward
 from unified_rl.rewards.visual import VisualReward
 from unified_rl.runtime.cli import register_resolvers
+from unified_rl.runtime.command_line import check_command_line, parse_arguments
 from unified_rl.serve import fingerprint, stopped_by_signals
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +112,20 @@ def test_a_signal_ends_it_and_is_given_back(kind):
         os.kill(os.getpid(), kind)
         assert stopped.wait(5)
     assert signal.getsignal(kind) is before
+
+
+PAGE = (ROOT / "docs" / "judges.md").read_text()
+BLOCKS = "".join(re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+COMMANDS = re.findall(
+    r"^python -m unified_rl\.(\w+) (.*)$", BLOCKS.replace("\\\n", " "), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("entry", "arguments"), COMMANDS, ids=range(len(COMMANDS)))
+def test_what_the_page_says_composes(entry, arguments):
+    register_resolvers()
+    whole = arguments.replace("... ", "experiment=unified_grpo/micro_grpo ")
+    check_command_line(ROOT / "conf", entry, parse_arguments(shlex.split(whole)))
 
 
 def test_a_fingerprint_is_of_what_a_reward_says():

@@ -1,5 +1,7 @@
 """A vision-language model in a folder as the judge, against its own plain use."""
 
+import importlib.machinery
+import importlib.util
 import json
 
 import pytest
@@ -109,6 +111,17 @@ def test_folders_that_are_no_judge_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"judge\.checkpoint"):
         LocalVisionJudge(str(folder))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_processor_that_cannot_be_loaded_may_lack_torchvision(tmp_path, monkeypatch, installed):
+    folder = vision_folder(tmp_path)
+    (folder / "processor_config.json").write_text("{")
+    spec = importlib.machinery.ModuleSpec("torchvision", None) if installed else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+        LocalVisionJudge(str(folder))
+    assert ("torchvision" in str(caught.value)) is not installed
 
 
 @pytest.mark.parametrize("setting", ["max_new_tokens", "batch_size"])

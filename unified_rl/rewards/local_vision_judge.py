@@ -1,7 +1,9 @@
 """A judge that is a vision-language model in a local folder."""
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -53,7 +55,7 @@ class LocalVisionJudge:
                 raise ConfigError(f"{name}={value} must be at least 1")
         setting = "judge.checkpoint"
         folder = require_judge(checkpoint, setting)
-        self._processor = load_part(AutoProcessor, folder, setting)
+        self._processor = _loaded_processor(AutoProcessor, folder, setting)
         if not getattr(self._processor, "chat_template", None):
             raise CheckpointError(
                 f"{setting}={checkpoint} has no chat_template.jinja; add the file"
@@ -156,3 +158,15 @@ class LocalVisionJudge:
         own = self._model.generation_config.eos_token_id
         ends = self._tokenizer.eos_token_id if own is None else own
         return list(ends) if isinstance(ends, list | tuple) else [ends]
+
+
+def _loaded_processor(family: Any, folder: Path, setting: str) -> Any:
+    try:
+        return load_part(family, folder, setting)
+    except CheckpointError as error:
+        if importlib.util.find_spec("torchvision") is not None:
+            raise
+        raise CheckpointError(
+            f"{error}; if the model takes videos too, its processor needs torchvision: pip install "
+            "'unified-rl[lpips]'"
+        ) from error
