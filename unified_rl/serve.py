@@ -14,8 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.runtime.cli import run
 
-OWN_MATTERS = ("device", "weight")
-"""Settings that say where a reward is computed or how much it counts, not what it says."""
+OWN_MATTERS = (
+    # where a reward is computed, and how much it counts
+    *("device", "weight"),
+    # how a judge is reached
+    *("base_url", "key_variable", "timeout_s", "attempts", "in_flight", "requests_per_minute"),
+    # what that may cost
+    *("request_budget", "token_budget", "cache"),
+)
+"""Settings that do not change what a reward says."""
 
 
 def main(config: DictConfig) -> int:

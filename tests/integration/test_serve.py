@@ -131,5 +131,6 @@ def test_what_the_page_says_composes(entry, arguments):
 def test_a_fingerprint_is_of_what_a_reward_says():
     settings = {"_target_": "x", "weight": 1.0, "judge": {"model": "a", "device": "cpu"}}
     elsewhere = {"_target_": "x", "weight": 0.5, "judge": {"model": "a", "device": "cuda:1"}}
+    elsewhere["judge"]["base_url"] = "http://localhost:9"
     other = json.loads(json.dumps(settings).replace('"a"', '"b"'))
     assert fingerprint(settings) == fingerprint(elsewhere) != fingerprint(other)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from unified_rl.rewards import chat_endpoint
 from unified_rl.rewards.chat_endpoint import ChatEndpoint, retry_after
 from unified_rl.rewards.exchange import Reply
 from unified_rl.rewards.judging import JudgeQuestion
+from unified_rl.rewards.reply_cache import ReplyCache
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 SEEN = JudgeQuestion((Image(PIXELS), Text("what is it?")), "you judge")
@@ -318,6 +320,7 @@ import sys
 from unified_rl.core.sample import Text
 from unified_rl.rewards.chat_endpoint import ChatEndpoint
 from unified_rl.rewards.judging import JudgeQuestion
+from unified_rl.rewards.reply_cache import ReplyCache
 url, cache, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
 judge = ChatEndpoint(url, "critic", cache=cache, in_flight=1)
 print("ready", flush=True)
@@ -349,6 +352,19 @@ def test_several_processes_and_kills_leave_the_cache_whole(tmp_path):
     with sqlite3.connect(cache) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+def test_many_may_make_the_cache_at_once(tmp_path):
+    for attempt in range(10):
+        start = threading.Barrier(8)
+
+        def make(path=tmp_path / f"{attempt}.sqlite", start=start):
+            start.wait()
+            ReplyCache(str(path)).store(str(threading.get_ident()), "fine")
+
+        with ThreadPoolExecutor(8) as pool:
+            for made in [pool.submit(make) for _ in range(8)]:
+                made.result()
 
 
 def test_files_that_are_no_cache(tmp_path):

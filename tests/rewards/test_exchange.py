@@ -105,6 +105,14 @@ def test_a_redirect_is_not_followed():
         assert other.asked == []
 
 
+def test_who_speaks_no_tls_is_not_spoken_to():
+    with serving(says("never")) as server:
+        address = Address.parse(server.url.replace("http:", "https:"), "url")
+        with pytest.raises(ExchangeError, match="SSL"):
+            exchange(address, "POST", "/", 2, 10, b"secret")
+        assert server.asked == []
+
+
 def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -121,6 +129,9 @@ def test_nobody_listens():
         ("http:///v1", "scheme://host:port/path"),
         ("http://host:0/v1", "scheme://host:port/path"),
         ("http://host:99999/v1", "is no URL"),
+        ("http://a..b/v1", "is no URL"),
+        (f"http://{'a' * 64}/v1", "is no URL"),
+        ("http://[::1/v1", "is no URL"),
         ("http://host/v1?key=1", "scheme://host:port/path"),
         ("http://user:secret@host/v1", "keys come from the environment"),
         ("http://host/v1\r\nX: y", "no URL has"),

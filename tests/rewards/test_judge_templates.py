@@ -118,4 +118,5 @@ def test_what_is_shown_is_bounded():
 def test_ordinary_texts_are_left_alone():
     text = "The circle's red (50%), isn't it? 3/4 = 0.75; le café, 红色的圆"
     assert fenced(text, 200) == (text, False)
-    assert fenced("he scored 3 goals", 200).text == "he scored # goals"
+    assert fenced("he scored 3 goals", 200).text == "he scored 3 goals"
+    assert fenced("a score of 3 to 2", 200).text == "a score of # to 2"

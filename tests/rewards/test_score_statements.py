@@ -18,6 +18,8 @@ from unified_rl.rewards.score_statements import READ_CHARACTERS, read_score, wit
         ("Score: 85/100", 0.85),
         ("Score: 85 / 100.", 0.85),
         ("Score: 87.5", 0.875),
+        ("Nothing to underscore: 5.\nScore: 85", 0.85),
+        ("He scored 3 goals.\nScore: 85", 0.85),
         ("I give 85/100.\nScore: 85", 0.85),  # the same number twice is one
         # none in the form asked for
         ("", None),
@@ -103,7 +105,25 @@ PIECES = [
 ]
 
 
-@given(st.lists(st.sampled_from([*PIECES, "*", "(", "7", "a", "100 out of 100"])).map("".join))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "100/100Score:100",
+        "score: 1/1005/100",
+        "score: 1/100.7/100",
+        "score_85",
+        "85 out of 100/100",
+    ],
+)
+def test_what_blanking_one_score_uncovers_is_blanked_too(text):
+    assert read_score(without_scores(text), "anywhere") is None
+
+
+@given(
+    st.lists(st.sampled_from([*PIECES, "*", "(", "7", "a", "100 out of 100", "1/1005"])).map(
+        "".join
+    )
+)
 def test_what_is_blanked_states_no_score(text):
     blank = without_scores(text)
     assert read_score(blank, "anywhere") is None

@@ -205,6 +205,10 @@ def test_a_port_that_is_taken():
             RewardServer({}, {}, port=port)
 
 
+def test_one_that_never_began_ends_too():
+    RewardServer({}, {}, port=0).stop(grace_s=1)
+
+
 def raw(server):
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=10)

@@ -72,6 +72,7 @@ class Address(NamedTuple):
         try:
             parts = urlsplit(url)
             port, host = parts.port, parts.hostname
+            (host or "").encode("idna")  # as a connection will
         except ValueError as error:
             raise ConfigError(f"{setting}={url} is no URL ({error})") from error
         if parts.username is not None or parts.password is not None:

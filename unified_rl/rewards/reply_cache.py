@@ -37,17 +37,21 @@ class ReplyCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._open() as connection:
+                connection.execute(
+                    "BEGIN IMMEDIATE"
+                )  # of processes that begin together one makes it
                 (layout,) = connection.execute("PRAGMA user_version").fetchone()
                 (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if layout != LAYOUT and tables:
+                if not tables and not layout:
+                    connection.execute(
+                        "CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)"
+                    )
+                    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+                elif layout != LAYOUT:
                     raise ConfigError(
                         f"cache={path} is a database of something else (layout {layout}); name "
                         "another file"
                     )
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)"
-                )
-                connection.execute(f"PRAGMA user_version = {LAYOUT}")
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(
                 f"cache={path} cannot be used ({error}); remove it or name another file"

@@ -13,8 +13,8 @@ _LINE = re.compile(
 _OF_100 = r"[*_\s]{0,4}(?:/|out of)[*_\s]{0,4}100(?![0-9]|\.[0-9])"
 _OF_OTHER = rf"(?!{_OF_100})[*_\s]{{0,4}}(?:/|out of)[*_\s]{{0,4}}[0-9]"
 _SAID = re.compile(
-    # "score: 85", "a score of **85**", "scored 85", "the score is about 85"; not "score: 8/10"
-    r"\bscor(?:e|es|ed|ing)\b[\s*_:=\"'(\[-]{0,8}(?:(?:of|is|as|at|about)\b[\s*_:\"'(\[]{0,8})?"
+    # "score: 85", "a score of **85**", "the score is about 85"; not "score: 8/10"
+    r"(?<![a-z])score(?![a-z])[\s*_:=\"'(\[-]{0,8}(?:(?:of|is|as|at|about)\b[\s*_:\"'(\[]{0,8})?"
     rf"(?<![0-9.-])({_NUMBER})(?![0-9]|\.[0-9]|{_OF_OTHER})"
     # "85/100", "85 out of 100"
     rf"|(?<![0-9.])(-?{_NUMBER}){_OF_100}",
@@ -25,9 +25,9 @@ _SAID = re.compile(
 def read_score(reply: str, form: Literal["line", "anywhere"]) -> float | None:
     """The one score that a reply states, in [0, 1]; None where it states none or several.
 
-    A score is stated by "score: N" ("score of N", "score is N", "scored N") or by "N/100" ("N out
-    of 100"). All that a reply states must be the same number, in [0, 100] with two decimals at
-    most: whoever quotes another score has stated two.
+    A score is stated by "score: N" ("score of N", "score is N") or by "N/100" ("N out of 100"),
+    not by "he scored 3 goals". All that a reply states must be the same number, in [0, 100] with
+    two decimals at most: whoever quotes another score has stated two.
 
     Args:
         reply: all that the judge said.
@@ -51,4 +51,8 @@ def read_score(reply: str, form: Literal["line", "anywhere"]) -> float | None:
 
 def without_scores(text: str) -> str:
     """The text with "#" for the numbers of every score that it states, so that none is stated."""
-    return _SAID.sub(lambda found: re.sub("[0-9]+", "#", found[0]), text)
+    while True:  # "score 1/100/100": without the second fraction the first is a score
+        blank = _SAID.sub(lambda found: re.sub("[0-9]+", "#", found[0]), text)
+        if blank == text:
+            return text
+        text = blank

@@ -99,7 +99,8 @@ class RewardServer:
     def stop(self, grace_s: float) -> None:
         """Takes no further request, finishes those in hand within so many seconds, and ends."""
         end = time.monotonic() + grace_s
-        self._listener.shutdown()
+        if self._thread.is_alive():  # else nobody would say that it has stopped
+            self._listener.shutdown()
         self.queue.close(grace_s)
         self._listener.drain(max(0.0, end - time.monotonic()) + 1)
         self._listener.server_close()
