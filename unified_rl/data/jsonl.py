@@ -357,22 +357,22 @@ class Quarantine:
             with suppress(OSError):
                 self._beside.unlink()
 
-    def put(self, line: int, row_id: Any, reason: str) -> None:
+    def put(self, place: int | str, row_id: Any, reason: str) -> None:
         if not self.written:
             return
         try:
             self._file = self._file or self._beside.open("wb")
-            self._file.write(_record(line, row_id, reason))
+            self._file.write(_record(place, row_id, reason))
         except OSError as error:
             self._give_up(error)
 
-    def append(self, line: int, row_id: Any, reason: str) -> None:
+    def append(self, place: int | str, row_id: Any, reason: str) -> None:
         if not self.written:
             return
         try:
             # one short write in append mode, so that several processes do not mix their lines
             with self.path.open("ab", buffering=0) as file:
-                file.write(_record(line, row_id, reason))
+                file.write(_record(place, row_id, reason))
         except OSError as error:
             self._give_up(error)
 
@@ -381,9 +381,10 @@ class Quarantine:
         warnings.warn(f"broken rows are not listed in {self.path}: {error}", stacklevel=2)
 
 
-def _record(line: int, row_id: Any, reason: str) -> bytes:
+def _record(place: int | str, row_id: Any, reason: str) -> bytes:
     row_id = row_id[:200] if isinstance(row_id, str) else None
-    return json.dumps({"line": line, "id": row_id, "reason": reason[:1000]}).encode() + b"\n"
+    place = {"line": place} if isinstance(place, int) else {"place": place[:1000]}
+    return json.dumps({**place, "id": row_id, "reason": reason[:1000]}).encode() + b"\n"
 
 
 def _beside(path: Path) -> Path:

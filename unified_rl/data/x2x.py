@@ -114,7 +114,12 @@ class PairSource:
         self._max_text_length = max_text_length
         self._max_solution_length = max_solution_length
         self._name = Path(table.path).stem
-        self._rows = CheckedRows(table, self._of_kind(kind), self._load, quarantine, max_broken)
+        if quarantine is None and table.folder is not None:
+            quarantine = f"{table.path}.quarantine.jsonl"
+        indices = self._of_kind(kind)
+        self._rows = CheckedRows(
+            table.path, table.number, indices, self._load, quarantine, max_broken
+        )
 
     def __len__(self) -> int:
         """Number of rows to draw from, good or broken."""
