@@ -11,7 +11,8 @@ from PIL import Image as PillowImage
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import DrawnImage, Image, Sample, Task, Text
 from unified_rl.data import jsonl
-from unified_rl.data.jsonl import JsonlSource, write_jsonl
+from unified_rl.data.jsonl import JsonlSource
+from unified_rl.data.jsonl_writer import write_jsonl
 
 GOOD = {"id": "good", "task": "text", "prompt": [{"text": "hello"}]}
 

@@ -1,12 +1,10 @@
 """Published data in its own layout, as samples: at random, in order, or in shuffled order.
 
-An adapter knows one layout: how many rows there are, and what sample the row at an index makes.
-Everything else is here: broken rows are set aside and listed, ranks share the rows, and a reader
-that stopped goes on where it was.
+An adapter knows one layout: how many rows there are, where each stands, and what sample it makes
+(`__len__`, `place`, `load`). Everything else is its base's: broken rows are set aside and listed,
+ranks share the rows, and a reader that stopped goes on where it was.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,11 +14,12 @@ from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Image, Sample
 from unified_rl.data.checked_rows import CheckedRows, Fault
 from unified_rl.data.images import ImageError, check_fit, fit, path_inside, read_image
-from unified_rl.data.jsonl import BrokenRowError, existing_file
-from unified_rl.data.permutation import Permutation
+from unified_rl.data.jsonl import existing_file
+from unified_rl.data.ordered_rows import OrderedRows
+from unified_rl.data.quarantine import BrokenRowError
 
 
-class DatasetAdapter(ABC):
+class DatasetAdapter(OrderedRows):
     """Rows of a data set in its published layout.
 
     A subclass's constructor calls this one, finds its rows, and calls `_check_rows` last. What it
@@ -69,22 +68,6 @@ class DatasetAdapter(ABC):
         self._quarantine, self._max_broken = quarantine, max_broken
         self._faults: list[Fault] = []
 
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of rows, good or broken; the same whenever the data set is opened."""
-
-    @abstractmethod
-    def load(self, index: int) -> Sample:
-        """The sample of the row at an index from 0, its images decoded.
-
-        Raises:
-            BrokenRowError: the row is broken: a clause to put behind its place.
-        """
-
-    @abstractmethod
-    def place(self, index: int) -> int | str:
-        """Where the row at an index stands, for people: a line from 1, or words."""
-
     @property
     def faults(self) -> tuple[Fault, ...]:
         """What was lost before it became a row."""
@@ -92,8 +75,13 @@ class DatasetAdapter(ABC):
 
     @property
     def broken_count(self) -> int:
-        """Number of rows found broken so far, faults included."""
+        """Number of rows found broken so far, with what was lost before it became a row."""
         return self._rows.broken_count
+
+    @property
+    def broken_reasons(self) -> list[tuple[str, int]]:
+        """Kinds of reasons why they are broken, with their counts; the most frequent first."""
+        return self._rows.reasons.most_common()
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """The sample of a random good row; depends on `rng` alone.
@@ -110,42 +98,6 @@ class DatasetAdapter(ABC):
             DataError: too many rows have turned out broken.
         """
         return self._rows.take(index)
-
-    def in_order(
-        self,
-        rank: int = 0,
-        world_size: int = 1,
-        start: int = 0,
-        shuffle_seed: int | None = None,
-        epoch: int = 0,
-    ) -> Iterator[tuple[int, Sample]]:
-        """A rank's good rows of one epoch; see `reader.OrderedReader` for one that resumes.
-
-        Args:
-            rank: of the process.
-            world_size: number of processes that share the rows.
-            start: number of places, those of all ranks, that are passed over.
-            shuffle_seed: of the order; None is the order of the data set.
-            epoch: each has a shuffled order of its own.
-
-        Yields:
-            Its place in the order, from 0, and the sample. Without shuffling the place is the
-            row's index.
-
-        Raises:
-            DataError: too many rows have turned out broken.
-        """
-        order = self.order(shuffle_seed, epoch)
-        for position in range(start + rank, len(self), world_size):
-            sample = self.take(order[position])
-            if sample is not None:
-                yield position, sample
-
-    def order(self, shuffle_seed: int | None = None, epoch: int = 0) -> range | Permutation:
-        """Index of the row at each place of an epoch; takes no memory."""
-        if shuffle_seed is None:
-            return range(len(self))
-        return Permutation(len(self), shuffle_seed, epoch)
 
     def _check_rows(self) -> None:
         """Reads some rows; the last thing that a subclass's constructor does."""

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from unified_rl.core.errors import ConfigError, DataError
-from unified_rl.data.jsonl import BrokenRowError, Quarantine
+from unified_rl.data.quarantine import BrokenRowError, Quarantine, ReasonCounts
 
 CHECKED_ROWS = 32
 """Rows, evenly spread, that are read at the start."""
@@ -37,6 +37,9 @@ class CheckedRows(Generic[Item]):
     Some rows are read at the start, so that data of another format fails before anything is
     trained; the others when they are drawn. A broken row is listed and another one drawn: what
     `draw` returns depends on its generator alone, whatever was drawn before.
+
+    Attributes:
+        reasons: why rows are broken, counted by kind.
 
     Args:
         name: what messages call the rows: a path.
@@ -73,6 +76,9 @@ class CheckedRows(Generic[Item]):
         self._read_count = self._broken_count = 0
         self._fault_count = len(faults)
         self._first = faults[0] if faults else None
+        self.reasons = ReasonCounts()
+        for fault in faults:
+            self.reasons.put(fault.reason)
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine))
         self._check_some(faults)
 
@@ -150,6 +156,7 @@ class CheckedRows(Generic[Item]):
             logger.warning("%s %s; broken rows are passed over", self._name, _clause(fault))
         self._mark(index, _BROKEN)
         self._broken_count += 1
+        self.reasons.put(fault.reason)
 
     def _mark(self, index: int, state: int) -> None:
         self._read_count += self._states[index] == _UNREAD

@@ -1,10 +1,10 @@
-"""Reads a data set row by row; stops and goes on anywhere, without repeating or skipping."""
+"""Reads rows one by one; stops and goes on anywhere, without repeating or skipping."""
 
 from collections.abc import Iterator
 
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Sample
-from unified_rl.data.adapter import DatasetAdapter
+from unified_rl.data.ordered_rows import OrderedRows
 
 POSITION = "position"
 
@@ -14,12 +14,12 @@ class OrderedReader:
 
     Ranks take turns at the places of the order, round by round, epoch after epoch. The state is
     the number of places, those of all ranks, in the rounds that this rank is through with, whether
-    their rows were good or broken. A rank goes on from its own state under the same number of ranks.
+    their rows were good or broken. A rank goes on from its own state if there are as many ranks.
     Where the states of all ranks are equal, as after as many rounds, any number of ranks goes on
     from it: each row before it was read once, those behind it have not been read.
 
     Args:
-        adapter: of the data set.
+        rows: of the data set.
         rank: of the process.
         world_size: number of processes that share the rows.
         shuffle_seed: of the order, another one each epoch; None is the order of the data set.
@@ -31,7 +31,7 @@ class OrderedReader:
 
     def __init__(
         self,
-        adapter: DatasetAdapter,
+        rows: OrderedRows,
         rank: int = 0,
         world_size: int = 1,
         shuffle_seed: int | None = None,
@@ -41,11 +41,11 @@ class OrderedReader:
             raise ConfigError(f"rank={rank} must be from 0 to world_size - 1 = {world_size - 1}")
         if epochs is not None and epochs < 1:
             raise ConfigError(f"epochs={epochs} must be at least 1, or null to go on for ever")
-        self._adapter = adapter
+        self._rows = rows
         self._rank, self._world_size = rank, world_size
         self._shuffle_seed, self._epochs = shuffle_seed, epochs
         self._passed = 0
-        self._order, self._order_epoch = adapter.order(shuffle_seed, 0), 0
+        self._order, self._order_epoch = rows.order(shuffle_seed, 0), 0
 
     def __iter__(self) -> Iterator[tuple[int, Sample]]:
         return self
@@ -56,20 +56,20 @@ class OrderedReader:
         Raises:
             DataError: too many rows have turned out broken.
         """
-        for _ in range(len(self._adapter)):
+        for _ in range(len(self._rows)):
             place = self._passed + self._rank
-            epoch, position = divmod(place, len(self._adapter))
+            epoch, position = divmod(place, len(self._rows))
             if self._epochs is not None and epoch >= self._epochs:
                 raise StopIteration
             if epoch != self._order_epoch:
-                self._order = self._adapter.order(self._shuffle_seed, epoch)
+                self._order = self._rows.order(self._shuffle_seed, epoch)
                 self._order_epoch = epoch
-            sample = self._adapter.take(self._order[position])
+            sample = self._rows.take(self._order[position])
             self._passed += self._world_size
             if sample is not None:
                 return place, sample
         raise DataError(
-            f"{self._adapter.path}: every row that is rank {self._rank}'s of {self._world_size} is "
+            f"{self._rows.path}: every row that is rank {self._rank}'s of {self._world_size} is "
             "broken; set shuffle_seed, so that it gets others each epoch"
         )
 

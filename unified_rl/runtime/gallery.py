@@ -21,7 +21,7 @@ from PIL import Image as PillowImage
 
 from unified_rl.core.errors import ConfigError, UserError
 from unified_rl.core.sample import Completion, Image, Sample, Segment, Text
-from unified_rl.data.jsonl import Quarantine
+from unified_rl.data.quarantine import Quarantine
 from unified_rl.data.requests import TASKS, BrokenRow
 from unified_rl.rewards.grammar import is_thought, spoken, words_of
 
