@@ -131,7 +131,7 @@ JSONL = AdapterCase(
     },
 )
 
-CASE_MODULES: tuple[str, ...] = ()
+CASE_MODULES = ("tests.data.published_cases",)
 """Modules that hold a list `CASES` of their own."""
 
 

@@ -5,6 +5,7 @@ An adapter knows one layout: how many rows there are, where each stands, and wha
 ranks share the rows, and a reader that stopped goes on where it was.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Image, Sample
 from unified_rl.data.checked_rows import CheckedRows, Fault
 from unified_rl.data.images import ImageError, check_fit, fit, path_inside, read_image
+from unified_rl.data.interleaved_row import ROW_PIXELS
 from unified_rl.data.jsonl import existing_file
 from unified_rl.data.ordered_rows import OrderedRows
 from unified_rl.data.quarantine import BrokenRowError
@@ -134,3 +136,17 @@ class DatasetAdapter(OrderedRows):
             return Image(fit(picture, self.image_size, self.image_fit))
         except ImageError as error:
             raise BrokenRowError(f"{name} {error}") from error
+
+    def _images(self, sources: Sequence[str | bytes]) -> list[Image]:
+        """The images of one row.
+
+        Raises:
+            BrokenRowError: one cannot be read, or all of them hold more than `ROW_PIXELS`.
+        """
+        images, pixel_count = [], 0
+        for source in sources:
+            images.append(self._image(source))
+            pixel_count += images[-1].pixels.shape[0] * images[-1].pixels.shape[1]
+            if pixel_count > ROW_PIXELS:
+                raise BrokenRowError(f"shows over {ROW_PIXELS} pixels; set image_size")
+        return images
