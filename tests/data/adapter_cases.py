@@ -131,7 +131,7 @@ JSONL = AdapterCase(
     },
 )
 
-CASE_MODULES = ("tests.data.published_cases",)
+CASE_MODULES = ("tests.data.published_cases", "tests.data.webdataset_cases")
 """Modules that hold a list `CASES` of their own."""
 
 
