@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image as PillowImage
@@ -13,38 +13,60 @@ from unified_rl.data.jsonl import LINE_BYTES
 from unified_rl.data.quarantine import beside
 
 
-def write_shard(path: Path, samples: Sequence[Sample]) -> None:
-    """Writes a shard beside its place and renames it; equal samples give equal bytes.
+class ShardWriter:
+    """One shard, written beside its place and renamed when it is whole.
+
+    Equal samples give equal bytes. A context: what raises leaves nothing.
 
     Args:
         path: of the shard; replaced if it exists.
-        samples: in order; their ids must tell them apart in the whole data set.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._unfinished = path, beside(path)
+        self._count = 0
+
+    def __enter__(self) -> "ShardWriter":
+        self._shard = tarfile.open(self._unfinished, "w", format=tarfile.USTAR_FORMAT)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._shard.close()
+            if kind is None:
+                self._unfinished.replace(self._path)
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+
+    def put(self, sample: Sample) -> None:
+        """Writes a sample behind the others.
+
+        Raises:
+            DataError: it would not be read back: names its id. The shard stays whole.
+        """
+        pictures: list[bytes] = []
+
+        def name_of(image: Image) -> str:
+            file = io.BytesIO()
+            PillowImage.fromarray(written_pixels(image)).save(file, format="PNG")
+            pictures.append(file.getvalue())
+            return f"{len(pictures) - 1}.png"
+
+        parts = {"json": written_row(sample, name_of, LINE_BYTES)}
+        parts |= {f"{number}.png": content for number, content in enumerate(pictures)}
+        for part, content in parts.items():
+            member = tarfile.TarInfo(f"{self._count:06}.{part}")
+            member.size = len(content)
+            self._shard.addfile(member, io.BytesIO(content))
+        self._count += 1
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> None:
+    """Writes a shard of samples, whose ids must tell them apart in the whole data set.
 
     Raises:
-        DataError: a sample that would not be read back: names its id.
+        DataError: a sample that would not be read back: names its id; `path` is left untouched.
     """
-    unfinished = beside(path)
-    try:
-        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as shard:
-            for number, sample in enumerate(samples):
-                _put(shard, f"{number:06}", sample)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _put(shard: tarfile.TarFile, key: str, sample: Sample) -> None:
-    pictures: list[bytes] = []
-
-    def name_of(image: Image) -> str:
-        file = io.BytesIO()
-        PillowImage.fromarray(written_pixels(image)).save(file, format="PNG")
-        pictures.append(file.getvalue())
-        return f"{len(pictures) - 1}.png"
-
-    parts = {"json": written_row(sample, name_of, LINE_BYTES)}
-    parts |= {f"{number}.png": content for number, content in enumerate(pictures)}
-    for part, content in parts.items():
-        member = tarfile.TarInfo(f"{key}.{part}")
-        member.size = len(content)
-        shard.addfile(member, io.BytesIO(content))
+    with ShardWriter(path) as shard:
+        for sample in samples:
+            shard.put(sample)
