@@ -20,7 +20,7 @@ def main(config: DictConfig) -> int:
     """Builds `output` from a source.
 
     Args:
-        config: composed from `conf/build.yaml`.
+        config: composed from `conf/build_data.yaml`.
 
     Raises:
         ConfigError: no such source, or `output` is taken.
@@ -66,4 +66,4 @@ def main(config: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, "build", __doc__))
+    sys.exit(run(main, "build_data", __doc__))

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> int:
     """Looks at all sources of a data config.
 
     Args:
-        config: composed from `conf/inspect.yaml`.
+        config: composed from `conf/inspect_data.yaml`.
 
     Raises:
         ConfigError: no such tokenizer, or a setting outside of its range.
@@ -123,4 +123,4 @@ def _lines(found: "Inspection") -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, "inspect", __doc__))
+    sys.exit(run(main, "inspect_data", __doc__))

@@ -119,7 +119,9 @@ def build(
 
 
 def _begun(folder: Path, settings: Mapping[str, Any]) -> BuildCounts:
-    """Where the build in a folder stands."""
+    """Where the build in a folder stands; what a kill left half-written is removed."""
+    for half in folder.rglob("*.tmp"):
+        half.unlink()
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["settings"] == json.loads(json.dumps(dict(settings))):

@@ -40,7 +40,8 @@ def contact_sheet(title: str, inspections: Sequence[Inspection], settings: str) 
     )
     page = environment.get_template("contact_sheet.html.j2")
     sources = [_source(inspection) for inspection in inspections]
-    return page.render(title=title, sources=sources, settings=settings)
+    # without marks that turn the direction of reading, and other controls
+    return _CONTROL.sub("\ufffd", page.render(title=title, sources=sources, settings=settings))
 
 
 def _source(inspection: Inspection) -> dict[str, Any]:
@@ -105,6 +106,6 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text as it may be shown: cut, and without marks that turn the direction of reading."""
+    """A text as it may be shown: cut, and Unicode."""
     cut = text[:TEXT_LENGTH].encode("utf-8", "replace").decode()
-    return _CONTROL.sub("\ufffd", cut) + ("…" if len(text) > TEXT_LENGTH else "")
+    return cut + ("…" if len(text) > TEXT_LENGTH else "")
