@@ -6,6 +6,7 @@ as a whole, and any element of it is read again by its place.
 
 import codecs
 import json
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ TOP = ""
 """The name of an array that is the file's whole value."""
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _CHUNK = 4 * LINE_BYTES
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Element(NamedTuple):
@@ -177,10 +178,9 @@ class _Window:
         """The next character that is not white space; empty at the end of the file."""
         while True:
             self._fill()
-            start = self._place
-            while self._place < len(self._text) and self._text[self._place] in _SPACE:
-                self._place += 1
-            self._offset += self._place - start
+            end = _SPACE.match(self._text, self._place).end()
+            self._offset += end - self._place
+            self._place = end
             if self._place < len(self._text):
                 return self._text[self._place]
             if self._ended:
