@@ -27,10 +27,10 @@ def main(config: DictConfig) -> int:
         DataError: the source cannot be read, or nothing of it written.
     """
     from hydra.utils import instantiate
-    from tqdm import tqdm
 
     from unified_rl.data.building import build
     from unified_rl.data.source_walk import SourceWalk
+    from unified_rl.runtime.progress import counting
 
     names = [name for name in config.data.sources if config.source in (None, name)]
     if not names:
@@ -48,15 +48,14 @@ def main(config: DictConfig) -> int:
         "source": OmegaConf.to_container(settings, resolve=True),
         **{name: config[name] for name in ("format", "count", "draws", "seed", "samples_per_part")},
     }
-    # a bar only where it takes long
-    with tqdm(total=len(walk), desc=names[0], delay=10, dynamic_ncols=True) as bar:
+    with counting(names[0], delay_s=10) as report:
         counts = build(
             walk,
             output,
             config.format,
             config.samples_per_part,
             described,
-            lambda passed: bar.update(passed - bar.n),
+            lambda passed: report(passed, len(walk)),
         )
     print(
         f"{output}: {counts.written} samples; {counts.broken} broken rows, {counts.repeated} with "

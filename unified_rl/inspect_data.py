@@ -57,10 +57,10 @@ def _inspected(
     name: str, config: DictConfig, output: Path, token_count: Callable[[str], int] | None
 ) -> "Inspection":
     from hydra.utils import get_object, instantiate
-    from tqdm import tqdm
 
     from unified_rl.data.inspection import inspect_source
     from unified_rl.data.source_walk import SourceWalk
+    from unified_rl.runtime.progress import counting
 
     settings = config.data.sources[name]
     takes = inspect.signature(get_object(settings["_target_"])).parameters
@@ -72,14 +72,8 @@ def _inspected(
     changes = {key: value for key, value in changes.items() if key in takes}
     source = instantiate(settings, _convert_="all", **changes)
     walk = SourceWalk(source, None, config.draws, config.seed)
-    total = min(len(walk), config.count or len(walk))
-    # a bar only where it takes long
-    with tqdm(total=total, desc=name, delay=10, dynamic_ncols=True) as bar:
-
-        def step() -> None:
-            bar.update()
-
-        return inspect_source(name, source, walk, config.count, config.shown, token_count, step)
+    with counting(name, delay_s=10) as report:
+        return inspect_source(name, source, walk, config.count, config.shown, token_count, report)
 
 
 def _token_count(folder: str | None) -> Callable[[str], int] | None:

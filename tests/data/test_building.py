@@ -1,12 +1,15 @@
 """Builds: what they write is read back, a killed one goes on, and nothing is overwritten."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from tests.data.adapter_cases import all_cases, picture
 from tests.data.webdataset_cases import story
+from tests.killing import survivors
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import DrawnImage, Pair, Sample, Task, Text
 from unified_rl.data.building import build
@@ -78,23 +81,57 @@ def test_every_adapter_is_built_and_read_back(case, form, tmp_path):
                 np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
-@pytest.mark.parametrize("killed_at", [1, 3, 4, 10])
-def test_killed_build_goes_on_to_the_same_bytes(stories, form, tmp_path, killed_at):
-    built(SourceWalk(stories), tmp_path / "a/set", form)
+def killed(walk, output, form, place):
+    """A build in a process of its own that is killed when it reports a place."""
 
     def kill(passed):
-        if passed == killed_at:
-            raise KeyboardInterrupt
+        if passed == place:
+            os.kill(os.getpid(), signal.SIGKILL)
 
+    child = os.fork()
+    if child == 0:
+        try:
+            built(walk, output, form, report=kill)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("place", [3, 4])
+def test_killed_build_goes_on_to_the_same_bytes(stories, form, tmp_path, place):
+    built(SourceWalk(stories), tmp_path / "a/set", form)
     output = tmp_path / "b/set"
-    with pytest.raises(KeyboardInterrupt):
-        built(SourceWalk(stories), output, form, report=kill)
+    killed(SourceWalk(stories), output, form, place)
     assert not output.exists()
     places = []
     built(SourceWalk(stories), output, form, report=places.append)
     assert contents(output) == contents(tmp_path / "a/set")
-    assert places[0] == (killed_at - 1) // 3 * 3 + 1  # from the last whole part of three
+    assert places[0] == (place - 1) // 3 * 3 + 1  # from the last whole part of three
     assert [path.name for path in output.parent.iterdir()] == ["set"]
+
+
+def test_kill_between_any_two_file_operations(tmp_path, form):
+    # 12 draws of three stories and of what cannot be written
+    walk = SourceWalk(Endless(lambda number: drawn(max(number, 5))), draws=12)
+    built(walk, tmp_path / "whole", form, per_part=2)
+
+    def go_on(folder):
+        if not (folder / "whole").exists():  # the kill came after the last rename
+            built(walk, folder / "whole", form, per_part=2)
+        assert [path.name for path in folder.iterdir()] == ["whole"]
+        refused = (folder / "whole/refused.jsonl").read_text().splitlines()
+        assert len(refused) == len(set(refused))
+        return contents(folder / "whole")
+
+    (tmp_path / "kills").mkdir()
+    found = survivors(
+        tmp_path / "kills",
+        lambda folder: None,
+        lambda folder: built(walk, folder / "whole", form, per_part=2),
+        go_on,
+    )
+    assert len(found) > 15 and all(each == contents(tmp_path / "whole") for each in found)
 
 
 def test_what_a_kill_left_in_the_middle_of_a_row_is_cut_off(stories, tmp_path):

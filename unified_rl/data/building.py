@@ -90,11 +90,38 @@ def build(
         raise ConfigError(f"output={output} exists; builds never overwrite, name another folder")
     unfinished = output.with_name(f"{output.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
-    counts = _begun(unfinished, settings)
-    ids = _Ids(unfinished / IDS, counts.written)
-    refused = Quarantine(unfinished / REFUSED)
+    counts = _begun(unfinished, settings, CARD)
+    if counts is None:  # a card is what comes last
+        counts = _begun(unfinished, settings, STATE) or BuildCounts()
+        _go_on(walk, unfinished, output.name, form, samples_per_part, settings, report, counts)
+        if not counts.written:
+            shutil.rmtree(unfinished)
+            raise DataError(f"nothing was written of {len(walk)} places of the source")
+        card = {"format": form, "settings": dict(settings), "counts": asdict(counts)}
+        write_text(unfinished / CARD, json.dumps(card, indent=2) + "\n")
+    for name in (IDS, STATE):
+        (unfinished / name).unlink(missing_ok=True)
+    put(unfinished, output)
+    return counts
+
+
+def _go_on(
+    walk: SourceWalk,
+    folder: Path,
+    name: str,
+    form: str,
+    samples_per_part: int,
+    settings: Mapping[str, Any],
+    report: Callable[[int], None],
+    counts: BuildCounts,
+) -> None:
+    """Writes part after part, from where the counts stand, which it moves on."""
+    for half in folder.rglob("*.tmp"):
+        half.unlink()
+    ids = _Ids(folder / IDS, counts.written)
+    refused = _Refused(folder / REFUSED, counts.refused)
     while counts.passed < len(walk):
-        with _part(form, unfinished, output.name, counts) as write:
+        with _part(form, folder, name, counts) as write:
             begun = counts.written
             while counts.passed < len(walk) and counts.written - begun < samples_per_part:
                 samples = walk.samples_at(counts.passed)
@@ -106,30 +133,19 @@ def build(
         counts.parts += counts.written > begun
         ids.flush()
         state = {"settings": dict(settings), "counts": asdict(counts)}
-        write_text(unfinished / STATE, json.dumps(state))
-    if not counts.written:
-        shutil.rmtree(unfinished)
-        raise DataError(f"nothing was written of {len(walk)} places of the source")
-    card = {"format": form, "settings": dict(settings), "counts": asdict(counts)}
-    write_text(unfinished / CARD, json.dumps(card, indent=2) + "\n")
-    (unfinished / IDS).unlink()
-    (unfinished / STATE).unlink()
-    put(unfinished, output)
-    return counts
+        write_text(folder / STATE, json.dumps(state))
 
 
-def _begun(folder: Path, settings: Mapping[str, Any]) -> BuildCounts:
-    """Where the build in a folder stands; what a kill left half-written is removed."""
-    for half in folder.rglob("*.tmp"):
-        half.unlink()
+def _begun(folder: Path, settings: Mapping[str, Any], name: str) -> BuildCounts | None:
+    """Where the build in a folder stands by one of its files; None where there is no such file."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads((folder / name).read_text(encoding="utf-8"))
         if state["settings"] == json.loads(json.dumps(dict(settings))):
             return BuildCounts(**state["counts"])
     except FileNotFoundError:
-        return BuildCounts()
+        return None
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{folder / STATE} is damaged; delete {folder} to start anew") from error
+        raise ConfigError(f"{folder / name} is damaged; delete {folder} to start anew") from error
     raise ConfigError(f"{folder} was begun with other settings; delete it, or name another output")
 
 
@@ -138,7 +154,7 @@ def _put(
     write: Callable[[Sample], None],
     ids: "_Ids",
     counts: BuildCounts,
-    refused: Quarantine,
+    refused: "_Refused",
 ) -> None:
     if sample.id in ids:
         counts.repeated += 1
@@ -147,7 +163,7 @@ def _put(
         write(sample)
     except DataError as error:
         counts.refused += 1
-        refused.append(f"place {counts.passed}", sample.id, str(error))
+        refused.put(counts.passed, sample.id, str(error))
         return
     ids.add(sample.id)
     counts.written += 1
@@ -212,6 +228,21 @@ class _Ids:
             file.flush()
             os.fsync(file.fileno())
         self._new.clear()
+
+
+class _Refused:
+    """The list of samples that cannot be written; who goes on drops what the kill made untrue."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._list = Quarantine(path)
+        if path.exists():
+            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+            write_text(path, "".join(kept))
+            if not kept:
+                path.unlink()
+
+    def put(self, place: int, sample_id: str, reason: str) -> None:
+        self._list.append(f"place {place}", sample_id, reason)
 
 
 def _digest(sample_id: str) -> bytes:

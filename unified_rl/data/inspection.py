@@ -101,7 +101,7 @@ def inspect_source(
     count: int | None = None,
     shown: int = 48,
     token_count: Callable[[str], int] | None = None,
-    report: Callable[[], None] = lambda: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
     """Looks at a source.
 
@@ -112,7 +112,7 @@ def inspect_source(
         count: places to look at, evenly spread; None looks at all.
         shown: samples to pick, evenly spread too.
         token_count: of a text, where a tokenizer is given.
-        report: called after each place.
+        report: called with the number of places that are done, and of all.
 
     Raises:
         DataError: too many rows have turned out broken.
@@ -131,7 +131,7 @@ def inspect_source(
             found.duplicates += _known(seen, _content(sample))
             if number in picks:
                 found.picked.append((place, sample))
-        report()
+        report(number + 1, len(places))
     found.broken = getattr(source, "broken_count", 0)
     found.reasons = list(getattr(source, "broken_reasons", []))
     return found

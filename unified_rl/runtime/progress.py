@@ -29,10 +29,10 @@ def progress_bar(label: str) -> Callback:
 
 
 @contextmanager
-def counting(label: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    """A bar for loops that report (done, total)."""
+def counting(label: str, delay_s: float = 0) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar for loops that report (done, total); none for those that take less than the delay."""
     interval = 0.1 if sys.stderr.isatty() else 10
-    with tqdm(desc=label, dynamic_ncols=True, mininterval=interval) as bar:
+    with tqdm(desc=label, dynamic_ncols=True, mininterval=interval, delay=delay_s) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total
