@@ -185,6 +185,31 @@ def test_truncated_image_is_set_aside_when_drawn(write, tmp_path):
         source.sample(1)
 
 
+def test_truncated_image_is_set_aside_when_taken_in_order(write, tmp_path):
+    path = write(GOOD, image_row("cat.png"), {**GOOD, "id": "last"})
+    source = JsonlSource(path)
+    truncate(tmp_path / "cat.png")
+    for _ in range(2):
+        assert [sample.id for _, sample in source.in_order()] == ["good", "last"]
+    assert source.broken_count == len(quarantined(path)) == 1
+    assert source.broken_reasons == [
+        ("image .. is truncated or damaged: image file is truncated", 1)
+    ]
+    with pytest.raises(DataError, match="2 of 3 rows are broken"):
+        source = JsonlSource(write(b"{", image_row("cat.png"), GOOD), max_broken=0.5)
+        list(source.in_order())
+
+
+def test_names_of_one_image_add_up(write, monkeypatch):
+    monkeypatch.setattr("unified_rl.data.interleaved_row.ROW_PIXELS", 2 * 24 * 32)
+    many = [{"image": "cat.png"}]
+    path = write(image_row("cat.png", target=many), image_row("cat.png", target=many * 2, id="y"))
+    assert len(JsonlSource(path).load(0).target) == 1  # two pictures of 24 x 32 are not too many
+    with pytest.raises(DataError, match="line 2: shows over 1536 pixels; set image_size"):
+        JsonlSource(path).sample(1)
+    assert len(JsonlSource(path, image_size=8).sample(1).target) == 2
+
+
 def test_draw_depends_on_its_generator_alone(write, tmp_path):
     rows = [{**GOOD, "id": str(number)} for number in range(5)]
     path = write(*rows, image_row("cat.png"))
