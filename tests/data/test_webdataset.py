@@ -200,6 +200,25 @@ def test_what_gnu_tar_writes_is_read(tmp_path):
     assert sorted(sample.id for _, sample in source.in_order()) == [f"story {n}" for n in range(4)]
 
 
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_sparse_file_of_gnu_tar_is_refused(tmp_path, form):
+    (tmp_path / "000000.json").write_bytes(b"")
+    os.truncate(tmp_path / "000000.json", 2**20)  # a hole, which tar stores as none
+    rest = tmp_path / "000001.json"
+    rest.write_text(json.dumps({"id": "a", "task": "text", "prompt": [{"text": "x"}]}))
+    command = ["tar", "cSf", tmp_path / "a.tar", f"--format={form}", "-C", tmp_path]
+    subprocess.run([*command, "000000.json", "000001.json"], check=True)
+    assert (tmp_path / "a.tar").stat().st_size < 2**20
+    source = WebDatasetSource(str(tmp_path / "a.tar"))
+    reasons = []
+    for index in range(len(source)):
+        try:
+            source.load(index)
+        except BrokenRowError as error:
+            reasons.append(str(error))
+    assert len(reasons) == 1 and "is a sparse file, not a plain file" in reasons[0]
+
+
 @pytest.mark.parametrize(
     ("taken", "left", "reason"),
     [(0, 4, "has no mark at its end"), (700, 3, "is cut off")],  # in the last picture
