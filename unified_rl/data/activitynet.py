@@ -1,0 +1,148 @@
+"""ActivityNet Captions: what happens in a video, event by event, with keyframes of each.
+
+The file is JSON: `{video id: {"duration": s, "timestamps": [[s, s], ..], "sentences": [..]}, ..}`.
+The videos lie in a folder, named by their ids, with or without the prefix "v_".
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from unified_rl.core.errors import ConfigError, DataError
+from unified_rl.core.sample import Sample, Task
+from unified_rl.data.adapter import DatasetAdapter
+from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.json_file import read_json
+from unified_rl.data.keyframes import KeyframeRule, keyframe_images
+from unified_rl.data.telling import Instruction, sentence_of, telling
+from unified_rl.data.video import check_extra
+
+LONGEST_S = 10**6
+"""Seconds; a time beyond it is none."""
+
+
+class ActivityNetCaptions(DatasetAdapter):
+    """A video as a story that is told and shown: an interleaved sample each.
+
+    The events follow one another by their beginnings. An event with several keyframes is told over
+    again with each of them, as "sentence (2 of 3)": the grammar has a thought before every image.
+    Facts: "video", "sentences" of the events and "times_s" of the keyframes.
+
+    Source: UnifiedGRPO 4.1 and appendix A, where these samples warm the policy up.
+    Departs: the paper shows no sample in text; the instruction, its order and the bound on images
+    are ours, and so is the number of keyframes, see `keyframes.KeyframeRule`.
+
+    Args:
+        path: of the captions: train.json, val_1.json or val_2.json.
+        videos: folder of the videos, .mp4, .mkv or .webm.
+        keyframes: which moments of an event are shown.
+        instruction: the prompt; {story} in it is all sentences, {first} the first one, {count}
+            how many there are.
+        most_images: images of a sample; the events behind them are left out.
+        quarantine: file that lists broken rows; None is one beside `path`.
+        image_size: side in pixels of the squares that frames are made; None leaves them as they
+            are.
+        image_fit: how they are made squares; see `images.fit`.
+        max_broken: share of broken rows from 0 to 1 above which the data set is refused.
+
+    Raises:
+        DataError: no such file or folder, a file of another format, or too many broken rows.
+        ConfigError: a setting outside of its range, or PyAV is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        videos: str,
+        keyframes: KeyframeRule,
+        instruction: str = "Tell what happens step by step and show each step. {story}",
+        most_images: int = 6,
+        quarantine: str | None = None,
+        image_size: int | None = None,
+        image_fit: Literal["crop", "pad", "stretch"] = "crop",
+        max_broken: float = 0.5,
+    ) -> None:
+        check_extra()
+        if most_images < keyframes.most:
+            raise ConfigError(
+                f"most_images={most_images} must be at least keyframes.most={keyframes.most}"
+            )
+        if not Path(videos).is_dir():
+            raise DataError(f"videos={videos} is not a folder")
+        super().__init__(path, videos, quarantine, image_size, image_fit, max_broken)
+        self._rule, self._most_images = keyframes, most_images
+        self._instruction = Instruction(instruction)
+        captions = read_json(self.path)
+        if not isinstance(captions, dict):
+            raise DataError(f"{path} is not of the form {{video id: captions}}; see activitynet.py")
+        self._captions: dict[str, Any] = captions
+        self._ids = tuple(captions)
+        self._check_rows()
+
+    def __len__(self) -> int:
+        """Number of videos in the file, whether they are there or not."""
+        return len(self._ids)
+
+    def place(self, index: int) -> str:
+        """The id of a video."""
+        return self._ids[index][:80]
+
+    def load(self, index: int) -> Sample:
+        """The story of a video.
+
+        Raises:
+            BrokenRowError: damaged captions, or a video that is missing or cannot be read.
+        """
+        video_id = self._ids[index]
+        sentences, steps, times_s = [], [], []
+        for start_s, end_s, sentence in _events(self._captions[video_id]):
+            moments = self._rule.times(start_s, end_s)
+            if len(times_s) + len(moments) > self._most_images:
+                break
+            sentences.append(sentence)
+            times_s += moments
+            steps += _counted(sentence, len(moments))
+        images = keyframe_images(
+            self.image_root, video_id, times_s, self.image_size, self.image_fit
+        )
+        return Sample(
+            id=f"activitynet/{video_id}",
+            task=Task.INTERLEAVED,
+            prompt=(self._instruction.text(sentences),),
+            target=telling(zip(steps, images, strict=True)),
+            facts={"video": video_id, "sentences": sentences, "times_s": times_s},
+        )
+
+
+def _counted(sentence: str, count: int) -> list[str]:
+    if count == 1:
+        return [sentence]
+    return [f"{sentence} ({number} of {count})" for number in range(1, count + 1)]
+
+
+def _events(captions: Any) -> list[tuple[float, float, str]]:
+    """Start and end in seconds and the sentence of each event, the earliest first."""
+    if not isinstance(captions, dict):
+        raise BrokenRowError("is not an object")
+    stretches, sentences = captions.get("timestamps"), captions.get("sentences")
+    if not isinstance(stretches, list) or not isinstance(sentences, list) or not sentences:
+        raise BrokenRowError("has no timestamps or no sentences")
+    if len(stretches) != len(sentences):
+        raise BrokenRowError(f"has {len(stretches)} timestamps for {len(sentences)} sentences")
+    duration_s = captions.get("duration")
+    if not _is_time(duration_s):
+        raise BrokenRowError(f"has the duration {str(duration_s)[:40]}")
+    events = []
+    for stretch, sentence in zip(stretches, sentences, strict=True):
+        if not isinstance(stretch, list) or len(stretch) != 2 or not all(map(_is_time, stretch)):
+            raise BrokenRowError(f"has the timestamp {str(stretch)[:40]}")
+        start_s, end_s = float(stretch[0]), min(stretch[1], duration_s)
+        if start_s >= end_s:
+            raise BrokenRowError(
+                f"has an event from {start_s:g} to {end_s:g} s of {duration_s:g} s"
+            )
+        events.append((start_s, float(end_s), sentence_of(sentence, "sentences")))
+    return sorted(events, key=lambda event: event[:2])
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= LONGEST_S
