@@ -131,7 +131,11 @@ JSONL = AdapterCase(
     },
 )
 
-CASE_MODULES = ("tests.data.published_cases", "tests.data.webdataset_cases")
+CASE_MODULES = (
+    "tests.data.published_cases",
+    "tests.data.webdataset_cases",
+    "tests.data.paper_cases",
+)
 """Modules that hold a list `CASES` of their own."""
 
 

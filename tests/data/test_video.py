@@ -166,7 +166,9 @@ def test_a_video_is_found_with_or_without_its_prefix(tmp_path):
     assert find_video(tmp_path, "v_both").name == "v_both.webm"
 
 
-@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/b", "", "v" * 70, "ä", "a\x00b", "v_"])
+@pytest.mark.parametrize(
+    "name", ["../out", "/etc/passwd", "a/b", "", "v" * 70, "ä", "a\x00b", "v_"]
+)
 def test_an_id_that_is_no_name_of_a_video(tmp_path, name):
     (tmp_path.parent / "out.mp4").touch()
     with pytest.raises(VideoError):

@@ -140,9 +140,7 @@ class GenHowTo(DatasetAdapter):
     def _pictures(self, video: str, seconds: list[str]) -> list[Image]:
         if self._from_videos:
             times_s = [float(second) for second in seconds]
-            return keyframe_images(
-                self.image_root, video, times_s, self.image_size, self.image_fit
-            )
+            return keyframe_images(self.image_root, video, times_s, self.image_size, self.image_fit)
         names = (
             self._frame_name.replace("{video}", video).replace("{second}", second)
             for second in seconds

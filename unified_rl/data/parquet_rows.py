@@ -32,10 +32,10 @@ class ParquetRows:
 
     Attributes:
         schema: of the first file that can be read.
-        lost: file name and reason of each file that cannot be read or lacks a column.
+        lost: file and reason of each part that cannot be read or lacks a column, by now.
 
     Raises:
-        DataError: no parquet files, none that can be read, or none with these columns.
+        DataError: no parquet files, or none that can be read.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class ParquetRows:
         for file in files:
             try:
                 self._add(file)
-            except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+            except Exception as error:  # the library raises whatever its parts do
                 self.lost.append((file.name, f"cannot be read as parquet: {_first_line(error)}"))
         if self.schema is None:
             raise DataError(f"{path}: {self.lost[0][0]} {self.lost[0][1]}")
@@ -70,11 +70,10 @@ class ParquetRows:
                     batches = file.iter_batches(BATCH_ROWS, [group.number], [name])
                     row = group.first
                     for batch in batches:
-                        batch.validate(full=True)
-                        for value in batch.column(0).to_pylist():
+                        for value in _values(batch.column(0)):
                             yield row, value
                             row += 1
-            except (OSError, ValueError) as error:
+            except Exception as error:
                 self.lost.append(
                     (group.file.name, f"row group {group.number} is damaged: {_first_line(error)}")
                 )
@@ -88,11 +87,15 @@ class ParquetRows:
         rows: list[dict[str, Any]] = []
         while len(rows) < count:
             index = bisect_right(self._firsts, first + len(rows)) - 1
-            table = self._group(index)
-            inside = table.slice(first + len(rows) - self._firsts[index], count - len(rows))
+            start = first + len(rows) - self._firsts[index]
+            inside = self._group(index).slice(start, count - len(rows))
             if not inside.num_rows:
                 raise BrokenRowError("lies behind the end of its file")
-            rows += inside.to_pylist()
+            try:
+                inside.validate(full=True)
+                rows += inside.to_pylist()
+            except Exception as error:  # the library raises whatever its parts do
+                raise BrokenRowError(f"is damaged: {_first_line(error)}") from error
         return rows
 
     def _add(self, file: Path) -> None:
@@ -124,13 +127,26 @@ class ParquetRows:
                             f"lies in a row group of {size} bytes, over {GROUP_BYTES}"
                         )
                     table = opened.read_row_group(number, self._columns)
-                    table.validate(full=True)
             except BrokenRowError:
                 raise
-            except (OSError, ValueError) as error:
+            except Exception as error:
                 raise BrokenRowError(f"is damaged: {_first_line(error)}") from error
             self._cached = index, table
         return self._cached[1]
+
+
+def _values(cells: Any) -> Iterator[Any]:
+    """Each cell, None for one that is damaged."""
+    try:
+        cells.validate(full=True)
+        yield from cells.to_pylist()
+    except ValueError:  # Arrow's errors are ValueErrors, and so are Unicode's
+        for index in range(len(cells)):
+            try:
+                cells.slice(index, 1).validate(full=True)
+                yield cells[index].as_py()
+            except ValueError:
+                yield None
 
 
 def _unpacked_bytes(group: Any, columns: Sequence[str]) -> int:

@@ -1,0 +1,108 @@
+"""JourneyDB: pictures that Midjourney drew, with their prompts and captions.
+
+The annotations are JSON lines; the pictures lie in `imgs/000` to `imgs/199`, once their archives
+are unpacked.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from unified_rl.core.errors import ConfigError, DataError, nearest
+from unified_rl.core.sample import Sample, Task, Text
+from unified_rl.data.adapter import DatasetAdapter
+from unified_rl.data.cells import text_of
+from unified_rl.data.fields import field_of
+from unified_rl.data.jsonl_table import JsonlTable
+
+TEXT_LENGTH = 8192
+"""Characters; a longer prompt breaks its row."""
+
+
+class JourneyDB(DatasetAdapter):
+    """A text to draw and the picture that was drawn: a text-to-image sample each.
+
+    Facts: "image", its path.
+
+    Source: UnifiedGRPO 4.1, where a million of these keep up drawing during the warm-up; its
+    number is of samples, and which of the texts it takes is not stated.
+
+    Args:
+        path: of the annotations: .jsonl.
+        images: folder of the pictures.
+        text: field that is the prompt: "prompt" as it was given to Midjourney, "Task2.Caption" as
+            a language model described the picture.
+        image: field that is the path of the picture in `images`.
+        quarantine: file that lists broken rows; None is one beside `path`.
+        image_size: side in pixels of the squares that images are made; None leaves them as they
+            are.
+        image_fit: how they are made squares; see `images.fit`.
+        max_broken: share of broken rows from 0 to 1 above which the data set is refused.
+
+    Raises:
+        DataError: no such file or folder, pictures that are still in archives, or too many broken
+            rows.
+        ConfigError: a field that no row has, or a setting outside of its range.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        images: str,
+        text: str = "prompt",
+        image: str = "img_path",
+        quarantine: str | None = None,
+        image_size: int | None = None,
+        image_fit: Literal["crop", "pad", "stretch"] = "crop",
+        max_broken: float = 0.5,
+    ) -> None:
+        _check_unpacked(Path(images))
+        super().__init__(path, images, quarantine, image_size, image_fit, max_broken)
+        self._text_field, self._image_field = text, image
+        self._columns = [name.partition(".")[0] for name in (text, image)]
+        self._table = JsonlTable(self.path)
+        if not len(self._table):
+            raise DataError(f"{path} holds no rows")
+        for setting, column in zip(("text", "image"), self._columns, strict=True):
+            if column not in self._table.columns:
+                known = ", ".join(self._table.columns[:30])
+                raise ConfigError(
+                    f"{path} has no field {column!r}; {nearest(column, self._table.columns)} "
+                    f"It has {known}; set {setting}"
+                )
+        self._check_rows()
+
+    def __len__(self) -> int:
+        """Number of lines but blank ones."""
+        return len(self._table)
+
+    def place(self, index: int) -> int:
+        """The line of a row."""
+        return self._table.number(index)
+
+    def load(self, index: int) -> Sample:
+        """A text and its picture.
+
+        Raises:
+            BrokenRowError: a damaged row, or a picture that is missing or cannot be read.
+        """
+        row = self._table.row(index, self._columns)
+        text = text_of(field_of(row, self._text_field), self._text_field, TEXT_LENGTH)
+        name = text_of(field_of(row, self._image_field), self._image_field, TEXT_LENGTH)
+        return Sample(
+            id=f"journeydb/{self.place(index)}",
+            task=Task.TEXT_TO_IMAGE,
+            prompt=(Text(text),),
+            target=(self._image(name),),
+            facts={"image": name},
+        )
+
+
+def _check_unpacked(images: Path) -> None:
+    if not images.is_dir():
+        raise DataError(f"images={images} is not a folder")
+    archives = sorted(entry.name for entry in images.iterdir() if entry.suffix in (".tgz", ".tar"))
+    if archives and not any(entry.is_dir() for entry in images.iterdir()):
+        raise DataError(
+            f"images={images} holds {archives[0]} and such, in which no picture can be reached at "
+            f"random; unpack them (tar -xzf {archives[0]}) or make shards of them with ARCHIVES"
+        )
