@@ -24,6 +24,13 @@ from unified_rl.data.journeydb import JourneyDB
 from unified_rl.data.keyframes import KeyframeRule
 from unified_rl.data.openstory import OpenStory
 
+
+def listed_reasons(path: Path) -> str:
+    """Why rows of a data set are broken, as its quarantine file says."""
+    lines = Path(f"{path}.quarantine.jsonl").read_text().splitlines()
+    return " | ".join(json.loads(line)["reason"] for line in lines)
+
+
 # -- JourneyDB -------------------------------------------------------------------------------------
 
 
@@ -71,7 +78,8 @@ STORY_FRAMES = 2
 
 
 def story_key(number: int, frame: int) -> str:
-    return f"{'video-%d' % number:_<11}_keyframe_0-0-{frame}-250"
+    video = f"video-{number}".ljust(11, "_")
+    return f"{video}_keyframe_0-0-{frame}-250"
 
 
 def write_openstory(folder: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Sample, Task
 from unified_rl.data.adapter import DatasetAdapter
-from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.json_file import read_json
+from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.keyframes import KeyframeRule, keyframe_images
 from unified_rl.data.telling import Instruction, sentence_of, telling
 from unified_rl.data.video import check_extra

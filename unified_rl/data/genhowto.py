@@ -1,6 +1,9 @@
-"""GenHowTo: an object before it is changed, while it is, and after, with what is done and becomes.
+"""GenHowTo: an object before it is changed, while it is, and after, with a text to each change.
 
-Tables are CSV with a head; a row names a video, the seconds of three X"""
+Tables are CSV with a head. A row names a video (VID_ID), the seconds of three of its frames
+(before: FRAME_S1, while: FRAME_AC, after: FRAME_S2) and the text of one of the latter two
+(FRAME_AC_PROMPT or FRAME_S2_PROMPT). Other columns are not read.
+"""
 
 import csv
 from collections.abc import Iterator

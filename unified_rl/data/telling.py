@@ -1,4 +1,4 @@
-"""What happens step by step, told as thoughts with a picture each: (THINK text VISUALISE image)+."""
+"""Stories told as thoughts with a picture each: (THINK text VISUALISE image)+."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,0 +1,56 @@
+"""JourneyDB: which text is drawn, and pictures that are still in archives."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.data.paper_cases import listed_reasons, open_journeydb, write_journeydb
+from unified_rl.core.errors import ConfigError, DataError
+from unified_rl.core.sample import Task, Text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_journeydb(tmp_path)
+    return tmp_path
+
+
+def test_a_line_becomes_a_drawing(folder):
+    sample = open_journeydb(folder).load(2)
+    assert (sample.id, sample.task) == ("journeydb/3", Task.TEXT_TO_IMAGE)
+    assert sample.prompt == (Text("castle 2 --v 4"),)
+    assert sample.facts == {"image": "./000/picture_2.png"}
+    pixels = np.random.default_rng(2).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(sample.target[0].pixels, pixels)
+
+
+def test_the_caption_in_place_of_the_prompt(folder):
+    sample = open_journeydb(folder, text="Task2.Caption").load(2)
+    assert sample.prompt == (Text("castle number 2"),)
+
+
+def test_a_line_without_a_caption_is_set_aside(folder):
+    lines = [json.loads(line) for line in (folder / "anno.jsonl").read_text().splitlines()]
+    lines[1]["Task2"] = {}
+    (folder / "anno.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = open_journeydb(folder, text="Task2.Caption")
+    assert len(list(rows.in_order())) == 5
+    assert "has no 'Task2.Caption'" in listed_reasons(rows.path)
+
+
+def test_fields_that_are_not_there_are_named(folder):
+    with pytest.raises(ConfigError, match="no field 'Prompt'; did you mean 'prompt'.*set text"):
+        open_journeydb(folder, text="Prompt")
+    with pytest.raises(DataError, match="no 'Task2.Text'; known: Caption"):
+        open_journeydb(folder, text="Task2.Text")
+
+
+def test_archives_are_not_read_at_random(folder):
+    for name in ("000", "001"):
+        for entry in (folder / "imgs" / name).iterdir():
+            entry.unlink()
+        (folder / "imgs" / name).rmdir()
+        (folder / f"imgs/{name}.tgz").touch()
+    with pytest.raises(DataError, match=r"holds 000\.tgz and such.*unpack them"):
+        open_journeydb(folder)
