@@ -1,8 +1,9 @@
-"""Cases of the adapters of published data sets for `test_every_adapter.py`."""
+"""Cases of the data sets that the papers use, COCO and LLaVA aside, for `test_every_adapter.py`."""
 
 import csv
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,8 @@ from unified_rl.data.genhowto import GenHowTo
 from unified_rl.data.journeydb import JourneyDB
 from unified_rl.data.keyframes import KeyframeRule
 from unified_rl.data.openstory import OpenStory
+from unified_rl.data.tables import open_table
+from unified_rl.data.x2x import PairSource
 
 
 def listed_reasons(path: Path) -> str:
@@ -241,6 +244,52 @@ ACTIVITYNET = AdapterCase(
     without={"hundred_megapixels": "a video of 24 megapixels is refused already; see bomb"},
 )
 
-CASES = [JOURNEYDB, OPENSTORY, GENHOWTO]
+# -- CoRL's tables ---------------------------------------------------------------------------------
+
+
+def write_x2x(folder: Path) -> None:
+    with (folder / "rows.jsonl").open("w") as file:
+        for number in range(9):
+            picture(folder / f"images/{number}.png", number)
+            row = {
+                "real_image": f"images/{number}.png",
+                "prompt": f"picture {number} of noise",
+                "qa_problem": f"what is picture {number} of?",
+                "qa_solution": "<think>It is grey.</think><answer>noise</answer>",
+                "qa_type": "OE" if number % 3 else "MC",
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def open_x2x(folder: Path, unit: str, **settings) -> PairSource:
+    return PairSource(open_table(str(folder / "rows.jsonl")), unit=unit, **settings)
+
+
+X2X_HAZARDS = {
+    "truncated": lambda folder: cut(folder / "rows.jsonl"),
+    "bomb": lambda folder: (folder / "images/2.png").write_bytes(bomb()),
+    "climbing": lambda folder: replace_bytes(
+        folder / "rows.jsonl", b"images/2.png", outside(folder).encode()
+    ),
+    "not_utf8": lambda folder: replace_bytes(
+        folder / "rows.jsonl", b"picture 2 of?", b"pictur\xff of?"
+    ),
+    "hundred_megapixels": lambda folder: (folder / "images/2.png").write_bytes(
+        hundred_megapixels()
+    ),
+    "missing": lambda folder: (folder / "images/2.png").unlink(),
+}
+DRAWINGS, QUESTIONS = (
+    AdapterCase(
+        name=f"x2x_{unit}",
+        row_count=9,
+        write=write_x2x,
+        open=partial(open_x2x, unit=unit),
+        hazards=X2X_HAZARDS,
+    )
+    for unit in ("drawing", "question")
+)
+
+CASES = [JOURNEYDB, OPENSTORY, GENHOWTO, DRAWINGS, QUESTIONS]
 if importlib.util.find_spec("av") is not None:
     CASES.append(ACTIVITYNET)

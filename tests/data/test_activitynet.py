@@ -113,10 +113,23 @@ def test_draws_pass_over_videos_that_are_missing(opened):
     assert ids == {"activitynet/v_good"}
 
 
+def test_captions_behind_a_cut_are_lost(opened):
+    content = json.dumps({"v_good": CAPTIONS, "v_more": CAPTIONS}).encode()
+    rows = opened(content[:-30])
+    assert [sample.facts["video"] for _, sample in rows.in_order()] == ["v_good"]
+    assert rows.faults[0].place == "the file" and "cut off" in rows.faults[0].reason
+
+
+def test_a_video_that_is_there_twice_is_read_once(opened):
+    good = json.dumps({"v_good": CAPTIONS})[:-1].encode()
+    rows = opened(good + b", " + good[1:] + b"}")
+    assert len(rows) == 1 and rows.faults[0].place == "v_good"
+
+
 def test_files_that_are_refused(opened, tmp_path):
-    with pytest.raises(DataError, match=r"train\.json is not JSON"):
+    with pytest.raises(DataError, match="the file holds a value that is cut off"):
         opened(b'{"v_good": {"dura')
-    with pytest.raises(DataError, match="is not of the form"):
+    with pytest.raises(DataError, match="the file is no JSON object"):
         opened([CAPTIONS])
     with pytest.raises(DataError, match="all of them"):
         opened({"v_other": CAPTIONS})

@@ -6,8 +6,8 @@ import pytest
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Completion, Image, Text
 from unified_rl.data.fields import field_of
-from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.keyframes import KeyframeRule
+from unified_rl.data.quarantine import BrokenRowError
 from unified_rl.data.telling import Instruction, sentence_of, telling
 from unified_rl.rewards.format import is_well_formed
 

@@ -22,6 +22,7 @@ from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Completion, Pair, Task, Text
 from unified_rl.data import x2x
 from unified_rl.data.mixture import MixtureStream, SampleDataModule
+from unified_rl.data.reader import OrderedReader
 from unified_rl.data.tables import open_table
 from unified_rl.data.x2x import PairSource, answer_in
 from unified_rl.rewards.accuracy import AccuracyReward
@@ -82,6 +83,24 @@ def good(count=1, **more):
 def only(source):
     """What is drawn of a source of one row."""
     return source.draw(np.random.default_rng(0))
+
+
+def test_rows_of_a_kind_are_read_in_order_and_resumed():
+    rows = PairSource(Rows(good(7)), unit="question", kind="open")
+    # MC and OE alternate, MC first: rows 2, 4 and 6 of seven are open
+    assert [rows.place(index) for index in range(len(rows))] == [2, 4, 6]
+    reader = OrderedReader(rows, epochs=2)
+    read = [next(reader) for _ in range(4)]
+    assert [place for place, _ in read] == [0, 1, 2, 3]
+    goes_on = OrderedReader(rows, epochs=2)
+    goes_on.load_state_dict(reader.state_dict())
+    assert [sample.id[-1] for _, sample in (*read, *goes_on)] == list("246246")
+
+
+def test_pairs_are_shared_by_ranks():
+    rows = PairSource(Rows(good(5)))
+    shares = [[pair.drawing.id[-1] for _, pair in rows.in_order(rank, 2)] for rank in range(2)]
+    assert shares == [["1", "3", "5"], ["2", "4"]]
 
 
 # -- what becomes of a row -------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Sample, Task
 from unified_rl.data.adapter import DatasetAdapter
-from unified_rl.data.json_file import read_json
-from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.json_elements import JsonDamageError, json_members
 from unified_rl.data.keyframes import KeyframeRule, keyframe_images
+from unified_rl.data.quarantine import BrokenRowError
 from unified_rl.data.telling import Instruction, sentence_of, telling
 from unified_rl.data.video import check_extra
 
@@ -71,11 +71,9 @@ class ActivityNetCaptions(DatasetAdapter):
         super().__init__(path, videos, quarantine, image_size, image_fit, max_broken)
         self._rule, self._most_images = keyframes, most_images
         self._instruction = Instruction(instruction)
-        captions = read_json(self.path)
-        if not isinstance(captions, dict):
-            raise DataError(f"{path} is not of the form {{video id: captions}}; see activitynet.py")
-        self._captions: dict[str, Any] = captions
-        self._ids = tuple(captions)
+        self._captions: dict[str, Any] = {}
+        self._read_captions()
+        self._ids = tuple(self._captions)
         self._check_rows()
 
     def __len__(self) -> int:
@@ -111,6 +109,15 @@ class ActivityNetCaptions(DatasetAdapter):
             target=telling(zip(steps, images, strict=True)),
             facts={"video": video_id, "sentences": sentences, "times_s": times_s},
         )
+
+    def _read_captions(self) -> None:
+        try:
+            for video_id, captions in json_members(self.path):
+                if video_id in self._captions:
+                    self._lost(video_id[:80], "is there twice; the first one is read")
+                self._captions.setdefault(video_id, captions)
+        except JsonDamageError as error:
+            self._lost("the file", str(error))
 
 
 def _counted(sentence: str, count: int) -> list[str]:

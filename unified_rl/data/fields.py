@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified_rl.core.errors import nearest
-from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.quarantine import BrokenRowError
 
 
 def field_of(row: Mapping[str, Any], path: str) -> Any:

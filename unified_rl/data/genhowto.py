@@ -14,8 +14,9 @@ from typing import Literal
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Image, Sample, Task
 from unified_rl.data.adapter import DatasetAdapter
-from unified_rl.data.jsonl import LINE_BYTES, BrokenRowError, existing_file, numbered_lines
+from unified_rl.data.jsonl import LINE_BYTES, existing_file, numbered_lines
 from unified_rl.data.keyframes import keyframe_images
+from unified_rl.data.quarantine import BrokenRowError
 from unified_rl.data.telling import Instruction, sentence_of, telling
 from unified_rl.data.video import check_extra
 

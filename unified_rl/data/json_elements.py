@@ -119,6 +119,27 @@ def json_records(path: Path) -> Iterator[Element]:
         yield element
 
 
+def json_members(path: Path) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a file that is an object.
+
+    Raises:
+        JsonDamageError: when the good members before were given.
+    """
+    with path.open("rb") as file:
+        window = _Window(file)
+        if window.punctuation() != "{":
+            raise window.damage("is no JSON object")
+        while window.ahead() != "}":
+            key, _, _ = window.value()
+            if not isinstance(key, str):
+                raise window.damage("has a key that is no text")
+            if window.punctuation() != ":":
+                raise window.damage("is not JSON")
+            yield key, window.value()[0]
+            if _ended(window, "}"):
+                return
+
+
 def _members(window: "_Window") -> Iterator[Element]:
     if window.ahead() == "}":
         return

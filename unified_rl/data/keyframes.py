@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Image
 from unified_rl.data.images import ImageError, fit
-from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.quarantine import BrokenRowError
 from unified_rl.data.video import VideoError, find_video, read_frames
 
 

@@ -14,8 +14,8 @@ from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Image, Sample, Task
 from unified_rl.data.adapter import DatasetAdapter
 from unified_rl.data.fields import field_of
-from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.parquet_rows import ParquetRows
+from unified_rl.data.quarantine import BrokenRowError
 from unified_rl.data.telling import Instruction, sentence_of, telling
 
 ROWS_PER_FRAME = 8

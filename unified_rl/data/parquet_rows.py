@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unified_rl.core.errors import DataError
-from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.quarantine import BrokenRowError
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table

@@ -7,7 +7,7 @@ from typing import Any
 from unified_rl.core.errors import ConfigError, nearest
 from unified_rl.core.sample import THINK, VISUALISE, Image, Segment, Text
 from unified_rl.data.cells import text_of
-from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.quarantine import BrokenRowError
 
 SENTENCE_LENGTH = 2000
 """Characters; a longer sentence breaks its row."""

@@ -13,6 +13,7 @@ from unified_rl.data.cells import image_of, text_of
 from unified_rl.data.checked_rows import CheckedRows
 from unified_rl.data.images import ImageError, check_fit, fit
 from unified_rl.data.jsonl import BrokenRowError
+from unified_rl.data.ordered_rows import OrderedRows
 from unified_rl.data.tables import Table
 
 COLUMNS = {
@@ -34,13 +35,14 @@ CHOICE_NAMES = ("mc", "mcq", "choice", "multiple choice")
 """What the kind of a question with options is called, case and hyphens aside."""
 
 
-class PairSource:
+class PairSource(OrderedRows):
     """A drawing and a question about the real picture a row, or one of the two.
 
     A drawing has the prompt as its prompt and the real picture as its target, the reference of the
     cycle reward. A question shows the real picture and the problem; its target is the whole
     solution, its fact "answer" what is in `<answer>..</answer>` of it, or all of it. The kind is
-    the fact "qa_type". Broken rows are passed over; see `checked_rows.CheckedRows`.
+    the fact "qa_type". Rows are drawn at random, or read in order as `reader.OrderedReader` does.
+    Broken ones are passed over; see `checked_rows.CheckedRows`.
 
     Source: CoRL 3.2 and A.1; the columns are those that its released code reads.
 
@@ -104,7 +106,7 @@ class PairSource:
             raise DataError(f"image_root={image_root} is not a folder")
         if not len(table):
             raise DataError(f"{table.path} holds no rows")
-        self.image_size = image_size
+        self.path, self.image_size = Path(table.path), image_size
         self._image_fit, self._target_fit = image_fit, target_fit
         self._table, self._unit = table, unit
         self._columns = _columns(table, unit, columns or {}, kind)
@@ -116,19 +118,44 @@ class PairSource:
         self._name = Path(table.path).stem
         if quarantine is None and table.folder is not None:
             quarantine = f"{table.path}.quarantine.jsonl"
-        indices = self._of_kind(kind)
+        self._indices = self._of_kind(kind)
         self._rows = CheckedRows(
-            table.path, table.number, indices, self._load, quarantine, max_broken
+            table.path, table.number, self._indices, self._load, quarantine, max_broken
         )
 
     def __len__(self) -> int:
         """Number of rows to draw from, good or broken."""
         return len(self._rows)
 
+    def load(self, index: int) -> Sample | Pair:
+        """What is made of a row of the kind, counted from 0.
+
+        Raises:
+            BrokenRowError: the row is broken.
+        """
+        return self._load(int(self._indices[index]))
+
+    def place(self, index: int) -> int:
+        """The number from 1 by which people find a row."""
+        return self._table.number(int(self._indices[index]))
+
+    def take(self, index: int) -> Sample | Pair | None:
+        """What is made of a row of the kind; None where it is broken, which is then listed.
+
+        Raises:
+            DataError: too many rows have turned out broken.
+        """
+        return self._rows.take(int(self._indices[index]))
+
     @property
     def broken_count(self) -> int:
         """Number of rows found broken so far."""
         return self._rows.broken_count
+
+    @property
+    def broken_reasons(self) -> list[tuple[str, int]]:
+        """Kinds of reasons why they are broken, with their counts; the most frequent first."""
+        return self._rows.reasons.most_common()
 
     def draw(self, rng: np.random.Generator) -> Sample | Pair:
         """What is made of a random good row; depends on `rng` alone.
