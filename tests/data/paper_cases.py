@@ -2,7 +2,11 @@
 
 import csv
 import importlib.util
+import io
 import json
+import os
+import shutil
+import tarfile
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +76,59 @@ JOURNEYDB = AdapterCase(
             hundred_megapixels()
         ),
         "missing": lambda folder: (folder / "imgs/000/picture_2.png").unlink(),
+    },
+)
+
+
+def write_archives(folder: Path) -> None:
+    """The same with its pictures in two archives."""
+    write_journeydb(folder)
+    for number in range(2):
+        pack(folder, number)
+
+
+def pack(folder: Path, number: int, **spoilt: bytes) -> None:
+    """An archive of the pictures `picture_<digit>`, or of what is given under such a name."""
+    with tarfile.open(folder / f"imgs/{number:03}.tar", "w") as archive:
+        for digit in range(number, 6, 2):
+            name = f"picture_{digit}"
+            member = tarfile.TarInfo(f"./{number:03}/{name}.png")
+            picture(folder / f"imgs/{number:03}/{name}.png", digit)
+            content = (folder / f"imgs/{number:03}/{name}.png").read_bytes()
+            content = spoilt.get(name, content)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    shutil.rmtree(folder / f"imgs/{number:03}")
+
+
+def climb_out_of_archive(folder: Path) -> None:
+    """The name of picture 2 leads out of the archive, in its header and in the annotations."""
+    outside(folder / "imgs")
+    replace_bytes(folder / "anno.jsonl", b"./000/picture_2.png", b"../outside.png")
+    with tarfile.open(folder / "imgs/000.tar") as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]
+    with tarfile.open(folder / "imgs/000.tar", "w") as archive:
+        for member, content in members:
+            if member.name.endswith("picture_2.png"):
+                member.name = "../outside.png"
+            archive.addfile(member, io.BytesIO(content))
+
+
+ARCHIVES = AdapterCase(
+    name="journeydb_archives",
+    row_count=6,
+    write=write_archives,
+    open=open_journeydb,
+    hazards={
+        # a member takes two blocks of 512 bytes: it ends in the second one's content
+        "truncated": lambda folder: os.truncate(folder / "imgs/001.tar", 2000),
+        "bomb": lambda folder: pack(folder, 0, picture_2=bomb()),
+        "climbing": climb_out_of_archive,
+        "not_utf8": lambda folder: replace_bytes(
+            folder / "imgs/000.tar", b"picture_2.png", b"picture_\xff.png"
+        ),
+        "hundred_megapixels": lambda folder: pack(folder, 0, picture_2=hundred_megapixels()),
+        "missing": lambda folder: (folder / "imgs/001.tar").unlink(),
     },
 )
 
@@ -290,6 +347,6 @@ DRAWINGS, QUESTIONS = (
     for unit in ("drawing", "question")
 )
 
-CASES = [JOURNEYDB, OPENSTORY, GENHOWTO, DRAWINGS, QUESTIONS]
+CASES = [JOURNEYDB, ARCHIVES, OPENSTORY, GENHOWTO, DRAWINGS, QUESTIONS]
 if importlib.util.find_spec("av") is not None:
     CASES.append(ACTIVITYNET)

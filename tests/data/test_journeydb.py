@@ -1,13 +1,21 @@
 """JourneyDB: which text is drawn, and pictures that are still in archives."""
 
 import json
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
 
-from tests.data.paper_cases import listed_reasons, open_journeydb, write_journeydb
+from tests.data.paper_cases import (
+    listed_reasons,
+    open_journeydb,
+    write_archives,
+    write_journeydb,
+)
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Task, Text
+from unified_rl.data.tar_pictures import TarPictures
 
 
 @pytest.fixture
@@ -46,11 +54,40 @@ def test_fields_that_are_not_there_are_named(folder):
         open_journeydb(folder, text="Task2.Text")
 
 
-def test_archives_are_not_read_at_random(folder):
+def test_compressed_archives_are_refused(folder):
     for name in ("000", "001"):
-        for entry in (folder / "imgs" / name).iterdir():
-            entry.unlink()
-        (folder / "imgs" / name).rmdir()
+        shutil.rmtree(folder / "imgs" / name)
         (folder / f"imgs/{name}.tgz").touch()
-    with pytest.raises(DataError, match=r"holds 000\.tgz and such.*unpack them"):
+    with pytest.raises(DataError, match=r"holds 000\.tgz, of which.*run gunzip"):
         open_journeydb(folder)
+
+
+def test_pictures_of_archives_are_those_of_folders(folder, tmp_path):
+    (tmp_path / "packed").mkdir()
+    write_archives(tmp_path / "packed")
+    for index in range(6):
+        in_folder = open_journeydb(folder).load(index)
+        in_archive = open_journeydb(tmp_path / "packed").load(index)
+        np.testing.assert_array_equal(in_folder.target[0].pixels, in_archive.target[0].pixels)
+
+
+def test_links_in_archives_are_passed_over(tmp_path):
+    write_archives(tmp_path)
+    with tarfile.open(tmp_path / "imgs/002.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
+            member = tarfile.TarInfo("./000/picture_0.png")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    rows = open_journeydb(tmp_path, max_broken=0.4)
+    assert len(list(rows.in_order())) == 6
+    assert [fault.place for fault in rows.faults] == ["002.tar"] * 3
+
+
+def test_the_first_of_equal_names_is_read(tmp_path):
+    write_archives(tmp_path)
+    shutil.copy(tmp_path / "imgs/000.tar", tmp_path / "imgs/002.tar")
+    pictures = TarPictures(tmp_path / "imgs")
+    before = pictures.read("000/picture_2.png")
+    (tmp_path / "imgs/002.tar").write_bytes(b"")
+    assert pictures.read("./000/picture_2.png") == before
+    assert "000/picture_9.png" not in pictures

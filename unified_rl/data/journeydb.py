@@ -1,7 +1,7 @@
 """JourneyDB: pictures that Midjourney drew, with their prompts and captions.
 
-The annotations are JSON lines; the pictures lie in `imgs/000` to `imgs/199`, once their archives
-are unpacked.
+The annotations are JSON lines. The pictures come as `imgs/000.tgz` to `imgs/199.tgz`; they are read
+of `imgs/000.tar` and so on once `gunzip` has been there, or of the folders that are packed in them.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from unified_rl.data.adapter import DatasetAdapter
 from unified_rl.data.cells import text_of
 from unified_rl.data.fields import field_of
 from unified_rl.data.jsonl_table import JsonlTable
+from unified_rl.data.tar_pictures import SUFFIX, TarPictures
 
 TEXT_LENGTH = 8192
 """Characters; a longer prompt breaks its row."""
@@ -28,7 +29,7 @@ class JourneyDB(DatasetAdapter):
 
     Args:
         path: of the annotations: .jsonl.
-        images: folder of the pictures.
+        images: folder of the pictures, or of .tar archives with them, which are read in place.
         text: field that is the prompt: "prompt" as it was given to Midjourney, "Task2.Caption" as
             a language model described the picture.
         image: field that is the path of the picture in `images`.
@@ -39,7 +40,7 @@ class JourneyDB(DatasetAdapter):
         max_broken: share of broken rows from 0 to 1 above which the data set is refused.
 
     Raises:
-        DataError: no such file or folder, pictures that are still in archives, or too many broken
+        DataError: no such file or folder, archives that are still compressed, or too many broken
             rows.
         ConfigError: a field that no row has, or a setting outside of its range.
     """
@@ -55,7 +56,7 @@ class JourneyDB(DatasetAdapter):
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
         max_broken: float = 0.5,
     ) -> None:
-        _check_unpacked(Path(images))
+        _check_reachable(Path(images))
         super().__init__(path, images, quarantine, image_size, image_fit, max_broken)
         self._text_field, self._image_field = text, image
         self._columns = [name.partition(".")[0] for name in (text, image)]
@@ -69,6 +70,9 @@ class JourneyDB(DatasetAdapter):
                     f"{path} has no field {column!r}; {nearest(column, self._table.columns)} "
                     f"It has {known}; set {setting}"
                 )
+        self._archives = TarPictures(self.image_root)
+        for place, reason in self._archives.lost:
+            self._lost(place, reason)
         self._check_rows()
 
     def __len__(self) -> int:
@@ -92,17 +96,18 @@ class JourneyDB(DatasetAdapter):
             id=f"journeydb/{self.place(index)}",
             task=Task.TEXT_TO_IMAGE,
             prompt=(Text(text),),
-            target=(self._image(name),),
+            target=(self._image(self._archives.read(name) if len(self._archives) else name),),
             facts={"image": name},
         )
 
 
-def _check_unpacked(images: Path) -> None:
+def _check_reachable(images: Path) -> None:
+    """Raises DataError where pictures can be reached by unpacking all those before them only."""
     if not images.is_dir():
         raise DataError(f"images={images} is not a folder")
-    archives = sorted(entry.name for entry in images.iterdir() if entry.suffix in (".tgz", ".tar"))
-    if archives and not any(entry.is_dir() for entry in images.iterdir()):
+    packed = sorted(entry.name for entry in images.iterdir() if entry.suffix == ".tgz")
+    if packed and not any(entry.is_dir() or entry.suffix == SUFFIX for entry in images.iterdir()):
         raise DataError(
-            f"images={images} holds {archives[0]} and such, in which no picture can be reached at "
-            f"random; unpack them (tar -xzf {archives[0]}) or make shards of them with ARCHIVES"
+            f"images={images} holds {packed[0]}, of which no picture can be read alone; run "
+            f"gunzip {images}/*.tgz, and the .tar files that it leaves are read in place"
         )
