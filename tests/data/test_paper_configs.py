@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from tests.data.adapter_cases import picture
@@ -90,6 +91,41 @@ def test_config_reads_its_layout(composed, tmp_path, name):
         if isinstance(segment, Image)
     }
     assert shapes == {(24, 24, 3)}
+
+
+PICTURES = {"activitynet": "videos", "genhowto": None, "openstory": "frames", "journeydb": "images"}
+
+
+@pytest.mark.parametrize(("name", "pictures"), PICTURES.items())
+def test_prompts_can_be_read_without_their_targets(composed, tmp_path, name, pictures):
+    """Without PyAV and without the folders of what a target shows."""
+    write, places, _ = CONFIGS[name]
+    if name == "activitynet":
+        captions = {"duration": 9.0, "timestamps": [[0.0, 9.0]], "sentences": ["It ends."]}
+        (tmp_path / "train.json").write_text(json.dumps({"v_gone": captions}))
+    else:
+        write(tmp_path)
+    settings = [f"data.sources.{name}.read_target=false"]
+    for setting, place in places.items():
+        if setting == pictures:
+            settings.append(f"data.sources.{name}.{setting}=null")
+        elif place is not None:
+            settings.append(f"data.sources.{name}.{setting}={tmp_path / place}")
+    rows = instantiate(composed(name, *settings).sources[name], _convert_="all")
+    samples = [sample for _, sample in rows.in_order()]
+    assert len(samples) == len(rows) and {sample.target for sample in samples} == {()}
+    assert all(sample.prompt_text.strip() for sample in samples)
+    assert all(len(sample.prompt) == (2 if name == "genhowto" else 1) for sample in samples)
+
+
+@pytest.mark.parametrize("name", ["activitynet", "journeydb"])
+def test_targets_need_a_folder(composed, tmp_path, name):
+    write, places, _ = CONFIGS[name]
+    (tmp_path / places["path"]).write_text("{}")
+    settings = [f"data.sources.{name}.path={tmp_path / places['path']}"]
+    settings.append(f"data.sources.{name}.{PICTURES[name]}=null")
+    with pytest.raises(InstantiationException, match="=null, but read_target=true|PyAV"):
+        instantiate(composed(name, *settings).sources[name], _convert_="all")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

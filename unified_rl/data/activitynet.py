@@ -4,16 +4,15 @@ The file is JSON: `{video id: {"duration": s, "timestamps": [[s, s], ..], "sente
 The videos lie in a folder, named by their ids, with or without the prefix "v_".
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
-from unified_rl.core.errors import ConfigError, DataError
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Sample, Task
 from unified_rl.data.adapter import DatasetAdapter
 from unified_rl.data.json_elements import JsonDamageError, json_members
 from unified_rl.data.keyframes import KeyframeRule, keyframe_images
 from unified_rl.data.quarantine import BrokenRowError
-from unified_rl.data.telling import Instruction, sentence_of, telling
+from unified_rl.data.telling import Instruction, sentence_of, target_folder, telling
 from unified_rl.data.video import check_extra
 
 LONGEST_S = 10**6
@@ -33,11 +32,12 @@ class ActivityNetCaptions(DatasetAdapter):
 
     Args:
         path: of the captions: train.json, val_1.json or val_2.json.
-        videos: folder of the videos, .mp4, .mkv or .webm.
+        videos: folder of the videos, .mp4, .mkv or .webm; None where no target is read.
         keyframes: which moments of an event are shown.
         instruction: the prompt; {story} in it is all sentences, {first} the first one, {count}
             how many there are.
         most_images: images of a sample; the events behind them are left out.
+        read_target: false leaves the videos unread, for reinforcement learning needs no target.
         quarantine: file that lists broken rows; None is one beside `path`.
         image_size: side in pixels of the squares that frames are made; None leaves them as they
             are.
@@ -52,24 +52,32 @@ class ActivityNetCaptions(DatasetAdapter):
     def __init__(
         self,
         path: str,
-        videos: str,
+        videos: str | None,
         keyframes: KeyframeRule,
         instruction: str = "Tell what happens step by step and show each step. {story}",
         most_images: int = 6,
+        read_target: bool = True,
         quarantine: str | None = None,
         image_size: int | None = None,
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
         max_broken: float = 0.5,
     ) -> None:
-        check_extra()
         if most_images < keyframes.most:
             raise ConfigError(
                 f"most_images={most_images} must be at least keyframes.most={keyframes.most}"
             )
-        if not Path(videos).is_dir():
-            raise DataError(f"videos={videos} is not a folder")
-        super().__init__(path, videos, quarantine, image_size, image_fit, max_broken)
+        if read_target:
+            check_extra()
+        super().__init__(
+            path,
+            target_folder("videos", videos, read_target),
+            quarantine,
+            image_size,
+            image_fit,
+            max_broken,
+        )
         self._rule, self._most_images = keyframes, most_images
+        self._read_target = read_target
         self._instruction = Instruction(instruction)
         self._captions: dict[str, Any] = {}
         self._read_captions()
@@ -99,14 +107,17 @@ class ActivityNetCaptions(DatasetAdapter):
             sentences.append(sentence)
             times_s += moments
             steps += _counted(sentence, len(moments))
-        images = keyframe_images(
-            self.image_root, video_id, times_s, self.image_size, self.image_fit
-        )
+        target = ()
+        if self._read_target:
+            images = keyframe_images(
+                self.image_root, video_id, times_s, self.image_size, self.image_fit
+            )
+            target = telling(zip(steps, images, strict=True))
         return Sample(
             id=f"activitynet/{video_id}",
             task=Task.INTERLEAVED,
             prompt=(self._instruction.text(sentences),),
-            target=telling(zip(steps, images, strict=True)),
+            target=target,
             facts={"video": video_id, "sentences": sentences, "times_s": times_s},
         )
 

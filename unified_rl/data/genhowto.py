@@ -58,6 +58,8 @@ class GenHowTo(DatasetAdapter):
         frame_name: of a frame in `images`; {video} and {second} in it are as in the table.
         instruction: the prompt; {story} in it is all sentences, {first} the first one, {count}
             how many there are.
+        read_target: false leaves the pictures behind the first one unread, for reinforcement
+            learning needs no target.
         quarantine: file that lists broken rows; None is one beside `path`.
         image_size: side in pixels of the squares that images are made; None leaves them as they
             are.
@@ -78,6 +80,7 @@ class GenHowTo(DatasetAdapter):
         images: str | None = None,
         frame_name: str = "{video}/{second}.jpg",
         instruction: str = "This is how it begins. Tell and show what is done next. {story}",
+        read_target: bool = True,
         quarantine: str | None = None,
         image_size: int | None = None,
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
@@ -95,6 +98,7 @@ class GenHowTo(DatasetAdapter):
                 raise ConfigError(f"frame_name={frame_name} has no {field}")
         super().__init__(path, folder, quarantine, image_size, image_fit, max_broken)
         self._from_videos, self._frame_name = videos is not None, frame_name
+        self._read_target = read_target
         self._instruction = Instruction(instruction)
         rows = self._rows_of(self.path)
         if partner is not None:
@@ -127,13 +131,15 @@ class GenHowTo(DatasetAdapter):
             if text is not None:
                 steps.append((sentence_of(text, name), second))
         sentences = [sentence for sentence, _ in steps]
-        seconds = [row.before, *(second for _, second in steps)]
+        seconds = [row.before]
+        if self._read_target:
+            seconds += [second for _, second in steps]
         first, *images = self._pictures(row.video, seconds)
         return Sample(
             id=f"genhowto/{row.video}/{row.before}-{row.during}-{row.after}",
             task=Task.INTERLEAVED,
             prompt=(self._instruction.text(sentences), first),
-            target=telling(zip(sentences, images, strict=True)),
+            target=telling(zip(sentences, images, strict=True)) if images else (),
             facts={
                 "video": row.video,
                 "sentences": sentences,

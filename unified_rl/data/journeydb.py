@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from unified_rl.core.errors import ConfigError, DataError, nearest
-from unified_rl.core.sample import Sample, Task, Text
+from unified_rl.core.sample import Image, Sample, Task, Text
 from unified_rl.data.adapter import DatasetAdapter
 from unified_rl.data.cells import text_of
 from unified_rl.data.fields import field_of
 from unified_rl.data.jsonl_table import JsonlTable
 from unified_rl.data.tar_pictures import SUFFIX, TarPictures
+from unified_rl.data.telling import target_folder
 
 TEXT_LENGTH = 8192
 """Characters; a longer prompt breaks its row."""
@@ -29,10 +30,12 @@ class JourneyDB(DatasetAdapter):
 
     Args:
         path: of the annotations: .jsonl.
-        images: folder of the pictures, or of .tar archives with them, which are read in place.
+        images: folder of the pictures, or of .tar archives with them, which are read in place;
+            None where no target is read.
         text: field that is the prompt: "prompt" as it was given to Midjourney, "Task2.Caption" as
             a language model described the picture.
         image: field that is the path of the picture in `images`.
+        read_target: false leaves the pictures unread, for reinforcement learning needs no target.
         quarantine: file that lists broken rows; None is one beside `path`.
         image_size: side in pixels of the squares that images are made; None leaves them as they
             are.
@@ -48,16 +51,19 @@ class JourneyDB(DatasetAdapter):
     def __init__(
         self,
         path: str,
-        images: str,
+        images: str | None,
         text: str = "prompt",
         image: str = "img_path",
+        read_target: bool = True,
         quarantine: str | None = None,
         image_size: int | None = None,
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
         max_broken: float = 0.5,
     ) -> None:
-        _check_reachable(Path(images))
-        super().__init__(path, images, quarantine, image_size, image_fit, max_broken)
+        folder = target_folder("images", images, read_target)
+        if folder is not None:
+            _check_reachable(Path(folder))
+        super().__init__(path, folder, quarantine, image_size, image_fit, max_broken)
         self._text_field, self._image_field = text, image
         self._columns = [name.partition(".")[0] for name in (text, image)]
         self._table = JsonlTable(self.path)
@@ -70,8 +76,8 @@ class JourneyDB(DatasetAdapter):
                     f"{path} has no field {column!r}; {nearest(column, self._table.columns)} "
                     f"It has {known}; set {setting}"
                 )
-        self._archives = TarPictures(self.image_root)
-        for place, reason in self._archives.lost:
+        self._archives = None if folder is None else TarPictures(self.image_root)
+        for place, reason in () if self._archives is None else self._archives.lost:
             self._lost(place, reason)
         self._check_rows()
 
@@ -96,15 +102,16 @@ class JourneyDB(DatasetAdapter):
             id=f"journeydb/{self.place(index)}",
             task=Task.TEXT_TO_IMAGE,
             prompt=(Text(text),),
-            target=(self._image(self._archives.read(name) if len(self._archives) else name),),
+            target=() if self._archives is None else (self._picture(name, self._archives),),
             facts={"image": name},
         )
+
+    def _picture(self, name: str, archives: TarPictures) -> Image:
+        return self._image(archives.read(name) if len(archives) else name)
 
 
 def _check_reachable(images: Path) -> None:
     """Raises DataError where pictures can be reached by unpacking all those before them only."""
-    if not images.is_dir():
-        raise DataError(f"images={images} is not a folder")
     packed = sorted(entry.name for entry in images.iterdir() if entry.suffix == ".tgz")
     if packed and not any(entry.is_dir() or entry.suffix == SUFFIX for entry in images.iterdir()):
         raise DataError(

@@ -7,7 +7,6 @@ videos, or a column.
 
 import re
 from array import array
-from pathlib import Path
 from typing import Any, Literal
 
 from unified_rl.core.errors import ConfigError, DataError
@@ -16,7 +15,7 @@ from unified_rl.data.adapter import DatasetAdapter
 from unified_rl.data.fields import field_of
 from unified_rl.data.parquet_rows import ParquetRows
 from unified_rl.data.quarantine import BrokenRowError
-from unified_rl.data.telling import Instruction, sentence_of, telling
+from unified_rl.data.telling import Instruction, sentence_of, target_folder, telling
 
 ROWS_PER_FRAME = 8
 """Rows that may tell of one frame, of which the first is read."""
@@ -47,6 +46,7 @@ class OpenStory(DatasetAdapter):
             how many there are.
         most_frames: of a story.
         least_frames: of a story.
+        read_target: false leaves the pictures unread, for reinforcement learning needs no target.
         quarantine: file that lists broken rows; None is one beside `path`.
         image_size: side in pixels of the squares that images are made; None leaves them as they
             are.
@@ -69,28 +69,29 @@ class OpenStory(DatasetAdapter):
         instruction: str = "Tell a story and show each part of it. {story}",
         most_frames: int = 6,
         least_frames: int = 2,
+        read_target: bool = True,
         quarantine: str | None = None,
         image_size: int | None = None,
         image_fit: Literal["crop", "pad", "stretch"] = "crop",
         max_broken: float = 0.5,
     ) -> None:
-        if (frames is None) == (image is None):
+        if read_target and (frames is None) == (image is None):
             raise ConfigError(f"frames={frames} and image={image}: give a folder or a column")
         if not 1 <= least_frames <= most_frames:
             raise ConfigError(
                 f"least_frames={least_frames} and most_frames={most_frames} must be "
                 "1 <= least_frames <= most_frames"
             )
-        if frames is not None and not Path(frames).is_dir():
-            raise DataError(f"frames={frames} is not a folder")
+        folder = target_folder("frames", frames, read_target and image is None)
         if "{frame}" not in frame_name:
             raise ConfigError(f"frame_name={frame_name} has no {{frame}}")
-        super().__init__(path, frames, quarantine, image_size, image_fit, max_broken)
-        self._image_column, self._frame_name = image, frame_name
+        super().__init__(path, folder, quarantine, image_size, image_fit, max_broken)
+        self._image_column = image if read_target else None
+        self._read_target, self._frame_name = read_target, frame_name
         self._key, self._caption = key, caption
         self._most, self._least = most_frames, least_frames
         self._instruction = Instruction(instruction)
-        columns = [key, caption.partition(".")[0], *([] if image is None else [image])]
+        columns = [key, caption.partition(".")[0], *filter(None, [self._image_column])]
         self._rows_of_file = ParquetRows(self.path, columns)
         self._check_columns()
         self._firsts, self._counts = array("Q"), array("Q")
@@ -116,7 +117,8 @@ class OpenStory(DatasetAdapter):
         Raises:
             BrokenRowError: a damaged caption or picture, or one that is missing.
         """
-        told: dict[str, tuple[str, Image]] = {}
+        told: dict[str, str] = {}
+        images: list[Image] = []
         video = ""
         for row in self._rows_of_file.rows(self._firsts[index], self._counts[index]):
             key = _KEY.match(str(row[self._key]))
@@ -124,14 +126,15 @@ class OpenStory(DatasetAdapter):
                 raise BrokenRowError("has changed since the data set was opened")
             if key[0] not in told:
                 video = key[1]
-                sentence = sentence_of(field_of(row, self._caption), self._caption)
-                told[key[0]] = sentence, self._picture(row, key)
-        sentences = [sentence for sentence, _ in told.values()]
+                told[key[0]] = sentence_of(field_of(row, self._caption), self._caption)
+                if self._read_target:
+                    images.append(self._picture(row, key))
+        sentences = list(told.values())
         return Sample(
             id=f"openstory/{next(iter(told))}",
             task=Task.INTERLEAVED,
             prompt=(self._instruction.text(sentences),),
-            target=telling(told.values()),
+            target=telling(zip(sentences, images, strict=True)) if images else (),
             facts={"video": video, "sentences": sentences, "frames": list(told)},
         )
 

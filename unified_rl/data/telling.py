@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from unified_rl.core.errors import ConfigError, nearest
+from unified_rl.core.errors import ConfigError, DataError, nearest
 from unified_rl.core.sample import THINK, VISUALISE, Image, Segment, Text
 from unified_rl.data.cells import text_of
 from unified_rl.data.quarantine import BrokenRowError
@@ -60,3 +61,19 @@ def sentence_of(value: Any, name: str) -> str:
         if tag in sentence:
             raise BrokenRowError(f"{name!r} holds {tag}")
     return sentence
+
+
+def target_folder(setting: str, folder: str | None, read_target: bool) -> str | None:
+    """The folder of a target's pictures; None where no target is read.
+
+    Raises:
+        ConfigError: there is none, though the target is read.
+        DataError: it is not a folder.
+    """
+    if not read_target:
+        return None
+    if folder is None:
+        raise ConfigError(f"{setting}=null, but read_target=true needs its pictures")
+    if not Path(folder).is_dir():
+        raise DataError(f"{setting}={folder} is not a folder")
+    return folder
