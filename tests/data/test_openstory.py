@@ -1,6 +1,7 @@
 """OpenStory++: which rows are a story, and columns that are called otherwise."""
 
 import json
+import resource
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,8 @@ from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.core.sample import Image, Task, Text
 from unified_rl.data import openstory, parquet_rows
 from unified_rl.data.openstory import OpenStory
+from unified_rl.data.parquet_rows import ParquetRows
+from unified_rl.data.quarantine import BrokenRowError
 
 
 def key(video, second, more=""):
@@ -152,9 +155,40 @@ def test_a_row_group_that_is_too_large(opened, monkeypatch):
     table = [row(key(letter, n)) for letter in "ab" for n in range(2)]
     rows = opened(table, group_rows=4)
     monkeypatch.setattr(parquet_rows, "GROUP_BYTES", 10)
-    with pytest.raises(DataError, match="bytes, over 10"):
+    with pytest.raises(DataError, match="row group of over 10 bytes"):
         opened(table, group_rows=4)
     assert stories(rows) == ["a0a1", "b0b1"]  # what was read is kept
+
+
+def write_repeated(path, text, row_count):
+    """Rows of one story that share one caption, which the file holds once."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * row_count, pa.int32()), pa.array([text]))
+    captions = pa.StructArray.from_arrays([texts], ["caption"])
+    keys = pa.array([key("a", number) for number in range(row_count)])
+    pq.write_table(pa.table({"__key__": keys, "json": captions}), path)
+
+
+def test_texts_that_are_repeated_are_not_unfolded_as_a_whole(tmp_path, monkeypatch):
+    write_repeated(tmp_path / "0.parquet", "x" * 10**6, 10**5)  # 100 GB, unfolded
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = ParquetRows(tmp_path / "0.parquet", ["__key__", "json"])
+    assert sum(1 for _ in rows.column("__key__")) == 10**5
+    monkeypatch.setattr(parquet_rows, "GROUP_BYTES", 100 * 2**20)
+    with pytest.raises(BrokenRowError, match="row group of over"):
+        list(rows.rows(70_000, 3))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown < 512 * 1024, f"{grown} KiB"
+
+
+def test_cells_that_are_too_long(tmp_path, monkeypatch):
+    write_repeated(tmp_path / "0.parquet", "x" * 2000, 10)
+    monkeypatch.setattr(parquet_rows, "CELL_BYTES", 1999)
+    rows = ParquetRows(tmp_path / "0.parquet", ["__key__", "json"])
+    with pytest.raises(BrokenRowError, match="cell of 2000 bytes, over 1999"):
+        list(rows.rows(0, 1))
+    monkeypatch.setattr(parquet_rows, "KEY_BYTES", 10)
+    assert list(rows.column("__key__")) == []
+    assert "row group 0 is damaged" in rows.lost[0][1]
 
 
 def test_a_file_that_is_no_parquet_costs_that_file_alone(opened, tmp_path):

@@ -2,18 +2,25 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unified_rl.core.errors import DataError
+from unified_rl.data.images import IMAGE_BYTES
 from unified_rl.data.quarantine import BrokenRowError
 
 if TYPE_CHECKING:
-    from pyarrow import Schema, Table
+    from pyarrow import RecordBatch, Schema, Table
 
-GROUP_BYTES = 2 * 2**30
-"""A row group whose chosen columns say to take more, unpacked, is refused."""
-BATCH_ROWS = 1024
+GROUP_BYTES = 2**30
+"""A row group whose chosen columns take more memory is refused."""
+CELL_BYTES = IMAGE_BYTES
+"""A row group with a longer cell is refused."""
+KEY_BYTES = 2**16
+"""The same of a column that is read as a whole."""
+BATCH_BYTES = 64 * 2**20
+BATCH_ROWS = 4096
 
 
 class _Group(NamedTuple):
@@ -46,6 +53,7 @@ class ParquetRows:
         self.schema: Schema | None = None
         self.lost: list[tuple[str, str]] = []
         self._groups: list[_Group] = []
+        self._texts: dict[Path, list[str]] = {}
         self._count = 0
         for file in files:
             try:
@@ -61,42 +69,37 @@ class ParquetRows:
         return self._count
 
     def column(self, name: str) -> Iterator[tuple[int, Any]]:
-        """One cell of every row behind its number; those of a damaged row group are passed over."""
-        import pyarrow.parquet as parquet
+        """One cell of every row behind its number; None for one that is damaged.
 
+        Those of a damaged row group, or of one with a cell over `KEY_BYTES`, are passed over.
+        """
         for group in self._groups:
+            row = group.first
             try:
-                with parquet.ParquetFile(group.file) as file:
-                    batches = file.iter_batches(BATCH_ROWS, [group.number], [name])
-                    row = group.first
-                    for batch in batches:
-                        for value in _values(batch.column(0)):
-                            yield row, value
-                            row += 1
-            except Exception as error:
+                for batch in self._batches(group, [name], KEY_BYTES):
+                    for cell in batch.column(0):
+                        yield row, _value(cell)
+                        row += 1
+            except Exception as error:  # the library raises whatever its parts do
                 self.lost.append(
                     (group.file.name, f"row group {group.number} is damaged: {_first_line(error)}")
                 )
 
-    def rows(self, first: int, count: int) -> list[dict[str, Any]]:
+    def rows(self, first: int, count: int) -> Iterator[dict[str, Any]]:
         """The chosen columns of some rows that follow one another.
 
         Raises:
-            BrokenRowError: they cannot be read.
+            BrokenRowError: one of them cannot be read.
         """
-        rows: list[dict[str, Any]] = []
-        while len(rows) < count:
-            index = bisect_right(self._firsts, first + len(rows)) - 1
-            start = first + len(rows) - self._firsts[index]
-            inside = self._group(index).slice(start, count - len(rows))
-            if not inside.num_rows:
-                raise BrokenRowError("lies behind the end of its file")
+        for row in range(first, first + count):
+            index = bisect_right(self._firsts, row) - 1
+            cells = self._group(index).slice(row - self._firsts[index], 1)
+            if not cells.num_rows or not set(self._columns) <= set(cells.column_names):
+                raise BrokenRowError("is not in its row group, which is damaged")
             try:
-                inside.validate(full=True)
-                rows += inside.to_pylist()
-            except Exception as error:  # the library raises whatever its parts do
+                yield cells.to_pylist()[0]
+            except ValueError as error:  # text that is not UTF-8
                 raise BrokenRowError(f"is damaged: {_first_line(error)}") from error
-        return rows
 
     def _add(self, file: Path) -> None:
         import pyarrow.parquet as parquet
@@ -109,53 +112,76 @@ class ParquetRows:
                 known = ", ".join(opened.schema_arrow.names[:30])
                 self.lost.append((file.name, f"has no column {missing[0]!r}; it has {known}"))
                 return
+            leaves = (opened.schema.column(index) for index in range(len(opened.schema)))
+            self._texts[file] = [
+                leaf.path
+                for leaf in leaves
+                if leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in self._columns
+            ]
             for number in range(opened.metadata.num_row_groups):
                 group = opened.metadata.row_group(number)
                 self._groups.append(_Group(file, number, self._count))
                 self._count += group.num_rows
 
     def _group(self, index: int) -> "Table":
-        import pyarrow.parquet as parquet
+        import pyarrow
 
         if self._cached is None or self._cached[0] != index:
-            file, number, _ = self._groups[index]
+            batches, size = [], 0
             try:
-                with parquet.ParquetFile(file) as opened:
-                    size = _unpacked_bytes(opened.metadata.row_group(number), self._columns)
+                for batch in self._batches(self._groups[index], self._columns, CELL_BYTES):
+                    # what a file says of its sizes need not be true
+                    size += batch.nbytes
                     if size > GROUP_BYTES:
-                        raise BrokenRowError(
-                            f"lies in a row group of {size} bytes, over {GROUP_BYTES}"
-                        )
-                    table = opened.read_row_group(number, self._columns)
+                        raise BrokenRowError(f"lies in a row group of over {GROUP_BYTES} bytes")
+                    batches.append(batch)
             except BrokenRowError:
                 raise
-            except Exception as error:
+            except Exception as error:  # the library raises whatever its parts do
                 raise BrokenRowError(f"is damaged: {_first_line(error)}") from error
+            table = pyarrow.Table.from_batches(batches) if batches else pyarrow.table({})
             self._cached = index, table
         return self._cached[1]
 
+    def _batches(
+        self, group: _Group, names: list[str], longest_cell: int
+    ) -> "Iterator[RecordBatch]":
+        """The rows of a group, so many at a time as fit into `BATCH_BYTES`.
 
-def _values(cells: Any) -> Iterator[Any]:
-    """Each cell, None for one that is damaged."""
+        A file may hold a long text once for a million rows, which reading unfolds. Such texts are
+        in its dictionaries, which are read first.
+        """
+        import pyarrow.parquet as parquet
+
+        longest = 1
+        with parquet.ParquetFile(group.file, read_dictionary=self._texts[group.file]) as file:
+            for batch in islice(file.iter_batches(1, [group.number], names), 1):
+                longest = max(longest, *map(_longest, batch.columns))
+        if longest > longest_cell:
+            raise BrokenRowError(f"lies beside a cell of {longest} bytes, over {longest_cell}")
+        row_count = min(max(BATCH_BYTES // longest, 1), BATCH_ROWS)
+        with parquet.ParquetFile(group.file) as file:
+            yield from file.iter_batches(row_count, [group.number], names)
+
+
+def _longest(cells: Any) -> int:
+    """Bytes of the longest text or content in the dictionaries of a column."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(cells.type):
+        return compute.max(compute.binary_length(cells.dictionary)).as_py() or 0
+    if types.is_struct(cells.type):
+        return max(map(_longest, cells.flatten()), default=0)
+    if types.is_list(cells.type) or types.is_large_list(cells.type):
+        return _longest(cells.flatten())
+    return 0
+
+
+def _value(cell: Any) -> Any:
     try:
-        cells.validate(full=True)
-        yield from cells.to_pylist()
-    except ValueError:  # Arrow's errors are ValueErrors, and so are Unicode's
-        for index in range(len(cells)):
-            try:
-                cells.slice(index, 1).validate(full=True)
-                yield cells[index].as_py()
-            except ValueError:
-                yield None
-
-
-def _unpacked_bytes(group: Any, columns: Sequence[str]) -> int:
-    parts = (group.column(index) for index in range(group.num_columns))
-    return sum(
-        part.total_uncompressed_size
-        for part in parts
-        if part.path_in_schema.partition(".")[0] in columns
-    )
+        return cell.as_py()
+    except ValueError:  # text that is not UTF-8
+        return None
 
 
 def _first_line(error: BaseException) -> str:
