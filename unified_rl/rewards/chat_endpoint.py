@@ -72,6 +72,9 @@ class ChatEndpoint:
         ConfigError: a setting out of its range, a variable that holds no key, or a bad cache.
     """
 
+    waits = True
+    """Whoever asks it waits for another process, see `CompletionReward`."""
+
     def __init__(
         self,
         base_url: str,

@@ -68,6 +68,7 @@ class JudgedReward(CompletionReward):
         if text_limit < 1:
             raise ConfigError(f"text_limit={text_limit} must be at least 1")
         self.judge, self.template, self.text_limit = judge, template, text_limit
+        self.waits = bool(getattr(judge, "waits", False))
         self._watch = FailureWatch(failure_limit, failure_window)
         self._asked = self._failed = self._unreadable = 0
 
@@ -104,10 +105,10 @@ class JudgedReward(CompletionReward):
         """What to log of the judge.
 
         Returns:
-            Of the latest rollout: `questions`; `unanswered`, those without a usable score;
-            `unreadable`, those of them that were answered. `unanswered_share` in [0, 1] of the
-            questions in the window. And what the judge itself counts since its start, under
-            `judge_<name>`.
+            Of the latest rollout, or of its last part where parts are scored ahead: `questions`;
+            `unanswered`, those without a usable score; `unreadable`, those of them that were
+            answered. `unanswered_share` in [0, 1] of the questions in the window. And what the
+            judge itself counts since its start, under `judge_<name>`.
         """
         counts = {
             "questions": float(self._asked),

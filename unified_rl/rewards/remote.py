@@ -53,6 +53,9 @@ class RemoteReward:
         ConfigError: a setting out of its range, or a variable that holds no token.
     """
 
+    waits = True
+    """See `CompletionReward`."""
+
     def __init__(
         self,
         reward: str,
