@@ -76,6 +76,17 @@ def test_ranks_share_the_rows(numbers):
     assert shares == [[0, 3, 6, 9], [1, 7, 10], [2, 5, 8]]
 
 
+def test_rows_from_a_place_on_in_shuffled_order(numbers):
+    source = numbers(length=11, broken=[4])
+    assert [indices(source.in_order(rank, 2, start=6)) for rank in range(2)] == [[6, 8, 10], [7, 9]]
+    whole = indices(source.in_order(shuffle_seed=1, epoch=2))
+    place = [source.order(1, 2)[position] for position in range(11)]
+    assert whole == [row for row in place if row != 4]
+    assert indices(source.in_order(start=5, shuffle_seed=1, epoch=2)) == [
+        row for row in place[5:] if row != 4
+    ]
+
+
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("stop", [0, 1, 5, 17])
 def test_reader_goes_on_where_it_stopped(numbers, seed, stop):

@@ -142,7 +142,7 @@ def test_what_a_kill_left_in_the_middle_of_a_row_is_cut_off(stories, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         built(SourceWalk(stories), tmp_path / "out", "jsonl", report=kill)
     with (tmp_path / "out.part/rows.jsonl").open("ab") as file:
-        file.write(b'{"id": "half')
+        file.write(b'{"id": "half' + b"x" * 10**5)
     with (tmp_path / "out.part/ids.bin").open("ab") as file:
         file.write(b"half")
     (tmp_path / "out.part/images/x.png.7.tmp").write_bytes(b"half")

@@ -221,7 +221,11 @@ def test_sparse_file_of_gnu_tar_is_refused(tmp_path, form):
 
 @pytest.mark.parametrize(
     ("taken", "left", "reason"),
-    [(0, 4, "has no mark at its end"), (700, 3, "is cut off")],  # in the last picture
+    [
+        (0, 4, "has no mark at its end"),
+        (400, 3, "is cut off in '000003.1.png'"),  # 112 bytes are left of the picture
+        (700, 3, "is cut off at byte"),  # in its header
+    ],
 )
 def test_archive_that_is_cut_off_keeps_what_is_before(tmp_path, taken, left, reason):
     write_webdataset(tmp_path)
