@@ -148,7 +148,8 @@ def test_what_a_kill_left_in_the_middle_of_a_row_is_cut_off(stories, tmp_path):
     (tmp_path / "out.part/images/x.png.7.tmp").write_bytes(b"half")
     built(SourceWalk(stories), tmp_path / "out", "jsonl")
     assert not list(tmp_path.rglob("*.tmp"))
-    assert len(JsonlSource(str(tmp_path / "out/rows.jsonl"))) == 10
+    rows = JsonlSource(str(tmp_path / "out/rows.jsonl"))
+    assert (len(rows), rows.broken_count) == (10, 0)
 
 
 def test_build_does_not_go_on_under_other_settings(stories, tmp_path, form):
