@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 MODEL ?= micro_janus
 ARGS ?=
+EXTRAS ?= dev
 CHECKPOINT ?= outputs/demo/$(MODEL)/grpo/checkpoint
 WARMUP ?= outputs/demo/$(MODEL)/warmup/checkpoint
 PROMPT ?= draw a red circle
@@ -43,7 +44,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  then index=''; else index='--index-url $(TORCH_CPU_INDEX)'; fi; \
 	  echo "installing torch $${index:-from the default index}"; \
 	  $(BIN)/pip install --quiet -c constraints.txt torch $$index
-	$(BIN)/pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-build-isolation -c constraints.txt -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 
 demo: setup ## base -> warm-up -> GRPO -> evaluation on the micro-world, with an HTML report
@@ -133,6 +134,9 @@ bench-gpu: setup ## everything that needs a CUDA device, at most eight minutes
 
 parity: setup ## our models against recorded tensors of the published ones: FOLDER=path/to/janus
 	$(RUN) benchmarks.parity $(FOLDER)
+
+install-matrix: setup ## the core, each extra and all of them in fresh environments: ARGS="--only core,math"
+	$(RUN) benchmarks.install_matrix $(ARGS)
 
 constraints: ## pin what the environment holds now
 	@{ echo "# Versions that CI runs; made by 'make constraints'."; \
