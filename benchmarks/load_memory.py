@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.memory import forget_peak, peak_bytes
-from tests.models.official_janus import PUBLISHED, official_shapes, published
 from unified_rl.models.janus import official
+from unified_rl.models.specimens.janus import PUBLISHED, official_shapes, published
 from unified_rl.models.weights import FolderWeights
 
 SHARDS = 2

@@ -19,6 +19,12 @@ def main(config: DictConfig) -> int:
     Args:
         config: composed from `conf/train.yaml`.
     """
+    if config.get("dry_run"):
+        from unified_rl.runtime.dry_run.rehearsal import rehearse
+
+        for line in rehearse(config, train_from):
+            print(line)
+        return 0
     settle_output(config)
     _require_own_processes(config)
     checkpoint = train_from(config)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from benchmarks.parity import janus
 from benchmarks.parity.checks import Golden
-from tests.models.official_janus import ARCHITECTURE, SETTINGS, official_shapes, random_state
+from unified_rl.models.specimens.janus import ARCHITECTURE, SETTINGS, official_shapes, random_state
 
 IDS = {"bos": 3, "eos": 4, "pad": 5, "image_start": 6, "image_end": 7, "image": 8}
 GRID, CODES = 3, 40

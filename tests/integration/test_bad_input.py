@@ -16,11 +16,13 @@ from hydra.utils import instantiate
 from PIL import Image as PillowImage
 from safetensors.torch import load_file, save_file
 
-from tests.models import official_janus, official_showo, official_vila_u
 from unified_rl.core.errors import UserError
 from unified_rl.data.images import read_image
 from unified_rl.data.jsonl import JsonlSource
 from unified_rl.generate import literal
+from unified_rl.models.specimens import janus as official_janus
+from unified_rl.models.specimens import showo as official_showo
+from unified_rl.models.specimens import vila_u as official_vila_u
 from unified_rl.runtime.cli import register_resolvers
 from unified_rl.runtime.explaining import explain
 

@@ -6,16 +6,16 @@ import json
 import pytest
 import torch
 
-from tests.models import official_showo
-from tests.models.official_janus import (
+from unified_rl.models.checkpoint import write_folder
+from unified_rl.models.janus.load import janus
+from unified_rl.models.specimens import showo as official_showo
+from unified_rl.models.specimens.janus import (
     ARCHITECTURE,
     SETTINGS,
     official_shapes,
     random_state,
     write_official,
 )
-from unified_rl.models.checkpoint import write_folder
-from unified_rl.models.janus.load import janus
 from unified_rl.models.weights import FolderWeights
 
 CHANGE = 0.5

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.official_janus import write_shards
 from tests.toys import MICRO_JANUS, TEMPLATE, build
 from unified_rl.microworld.words import vocabulary
 from unified_rl.models.checkpoint import weights_hash, write_folder
 from unified_rl.models.janus.load import janus
+from unified_rl.models.specimens.tensors import write_shards
 from unified_rl.models.weights import FolderWeights
 
 TRAINED = "model.language_model"

@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import JanusForConditionalGeneration
 
-from tests.models.official_janus import (
+from tests.toys import MICRO_JANUS, TEMPLATE
+from tests.toys.samples import questions
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.core.sample import Sample, Task, Text
+from unified_rl.microworld.words import vocabulary
+from unified_rl.models.janus import official
+from unified_rl.models.janus.load import janus
+from unified_rl.models.janus.official import export, janus_config, janus_template, load_state
+from unified_rl.models.key_map import Ignored, Rule, build_empty
+from unified_rl.models.specimens.janus import (
     ARCHITECTURE,
     PUBLISHED,
     SETTINGS,
@@ -20,16 +30,6 @@ from tests.models.official_janus import (
     tokenizer_files,
     write_official,
 )
-from tests.toys import MICRO_JANUS, TEMPLATE
-from tests.toys.samples import questions
-from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.errors import CheckpointError, ConfigError
-from unified_rl.core.sample import Sample, Task, Text
-from unified_rl.microworld.words import vocabulary
-from unified_rl.models.janus import official
-from unified_rl.models.janus.load import janus
-from unified_rl.models.janus.official import export, janus_config, janus_template, load_state
-from unified_rl.models.key_map import Ignored, Rule, build_empty
 from unified_rl.models.weights import FolderWeights
 
 LAYOUTS = ("safetensors", "safetensors-shards", "bin", "bin-shards")

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.models.official_janus import write_shards
 from unified_rl.core.errors import CheckpointError
 from unified_rl.models.key_map import (
     FirstOfOne,
@@ -25,6 +24,7 @@ from unified_rl.models.key_map import (
     export,
     load,
 )
+from unified_rl.models.specimens.tensors import write_shards
 from unified_rl.models.weights import FolderWeights, StateWeights
 
 

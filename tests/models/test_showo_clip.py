@@ -7,8 +7,6 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from tests.models.official_janus import linear, norm, random_state
-from tests.models.official_showo import PHI, SETTINGS, language_state, load, write_folders
 from tests.toys import MICRO_SHOWO, SHOWO_TEMPLATE
 from tests.toys.samples import drawings, mixed, questions
 from unified_rl.core.behaviour import Behaviour, Sampling
@@ -23,6 +21,8 @@ from unified_rl.models.showo.model import ShowoConfig, ShowoModel
 from unified_rl.models.showo.official import export, official_showo
 from unified_rl.models.showo.official_prompt import SYSTEM
 from unified_rl.models.showo.vision import ClipTower
+from unified_rl.models.specimens.showo import PHI, SETTINGS, language_state, load, write_folders
+from unified_rl.models.specimens.tensors import linear, norm, random_state
 from unified_rl.models.weights import FolderWeights
 
 EYE = {

@@ -6,19 +6,6 @@ import pytest
 import torch
 from transformers import PhiConfig
 
-from tests.models.official_showo import (
-    PUBLISHED_CODEC,
-    PUBLISHED_PHI,
-    SETTINGS,
-    WORDS,
-    codec_shapes,
-    codec_state,
-    language_shapes,
-    language_state,
-    load,
-    write_folders,
-    write_tokenizer,
-)
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.core.sample import Sample, Task, Text
@@ -32,6 +19,19 @@ from unified_rl.models.showo.official import (
     official_showo,
 )
 from unified_rl.models.showo.official_prompt import TASK_TOKENS, official_template
+from unified_rl.models.specimens.showo import (
+    PUBLISHED_CODEC,
+    PUBLISHED_PHI,
+    SETTINGS,
+    WORDS,
+    codec_shapes,
+    codec_state,
+    language_shapes,
+    language_state,
+    load,
+    write_folders,
+    write_tokenizer,
+)
 from unified_rl.models.weights import FolderWeights
 
 

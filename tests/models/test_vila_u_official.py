@@ -10,7 +10,11 @@ import pytest
 import torch
 from transformers.convert_slow_tokenizer import import_protobuf
 
-from tests.models.official_vila_u import (
+from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import CheckpointError, ConfigError
+from unified_rl.core.sample import Image, Sample, Task, Text
+from unified_rl.models.key_map import Ignored, build_empty
+from unified_rl.models.specimens.vila_u import (
     ARCHITECTURE,
     BORDERS,
     PUBLISHED_SIGLIP,
@@ -21,10 +25,6 @@ from tests.models.official_vila_u import (
     write_official,
     write_tokenizer,
 )
-from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.errors import CheckpointError, ConfigError
-from unified_rl.core.sample import Image, Sample, Task, Text
-from unified_rl.models.key_map import Ignored, build_empty
 from unified_rl.models.template import Shown, Start, Words
 from unified_rl.models.vila_u import official_prompt
 from unified_rl.models.vila_u.model import VilaUModel

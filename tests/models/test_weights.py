@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.official_janus import write_shards
 from unified_rl.core.errors import CheckpointError
 from unified_rl.models import weights as weights_module
+from unified_rl.models.specimens.tensors import write_shards
 from unified_rl.models.weights import FolderWeights, StateWeights
 
 STATE = {

@@ -15,7 +15,8 @@ MISSING = "???"
 def require_values(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> None:
     """Refuses a config in which values are missing.
 
-    A setting of the entry point itself stands in for one of the same name further down, as
+    In a dry run small stand-ins take the place of what is missing. Else a setting of the entry
+    point itself stands in for one of the same name further down, as
     `checkpoint` does for `model.checkpoint`.
 
     Args:
@@ -26,6 +27,8 @@ def require_values(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -
     Raises:
         ConfigError: names every setting that has no value, its file and that file's comment.
     """
+    if cfg.get("dry_run"):
+        return
     tree = OmegaConf.to_container(cfg)
     choices = tree.pop("hydra")["runtime"]["choices"]
     own = {name for name, value in tree.items() if value not in (None, MISSING)}

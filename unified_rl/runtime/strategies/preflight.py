@@ -28,7 +28,9 @@ class Preflight(lightning.Callback):
         Raises:
             ConfigError: weights, gradients, optimizer and reference alone are too much.
         """
-        needed = estimate(load_of(pl_module), sharing_of(trainer))
+        batch = getattr(trainer.datamodule, "batch_size", 1)
+        load = load_of(pl_module, max(1, batch // trainer.world_size))
+        needed = estimate(load, sharing_of(trainer))
         there = _available(trainer)
         require_room(needed, there)
         if trainer.is_global_zero and (trainer.world_size > 1 or needed.peak > _QUIET_BELOW):
@@ -63,18 +65,23 @@ def described(needed: Memory, there: int) -> str:
     return f"memory a rank, estimated: {_gb(needed.peak)} of {_gb(there)} ({parts}){warning}"
 
 
-def load_of(stage: Stage) -> Load:
-    """What a stage asks of a rank; a stage that draws nothing has no cache."""
+def load_of(stage: Stage, prompts: int) -> Load:
+    """What a stage asks of a rank; a stage that draws nothing has no cache.
+
+    Args:
+        stage: its policy is there.
+        prompts: of the batch that the rank takes.
+    """
     policy = stage.policy
     parameters = list(policy.parameters())
+    word = torch.zeros(1, dtype=torch.long, device=parameters[0].device)
     with stage.whole_weights(), torch.no_grad():
-        width = policy.embed_text(torch.zeros(1, dtype=torch.long, device=stage.device)).shape[-1]
+        width = policy.embed_text(word).shape[-1]
     behaviour = getattr(stage, "behaviour", None)
     answer = policy.image_positions
     if behaviour is not None:
         answer = policy.longest_answer(Task.INTERLEAVED, behaviour)
-    prompts = getattr(stage.trainer.datamodule, "batch_size", 1) // stage.ranks.count
-    rows = max(1, prompts) * getattr(stage, "group_size", 1)
+    rows = prompts * getattr(stage, "group_size", 1)
     drawn = min(rows, getattr(stage, "rollout_batch_size", 0) or rows)
     if behaviour is None:
         drawn = 0

@@ -2,12 +2,17 @@
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from torch import Tensor
 
-from tests.models.official_janus import (
+from unified_rl.models.specimens.tensors import (
+    Shapes,
     attention,
     conv,
     linear,
@@ -16,6 +21,8 @@ from tests.models.official_janus import (
     residual,
     write_shards,
 )
+
+Settings = dict[str, Any]
 
 SIGLIP = {
     "vision": {
@@ -123,7 +130,7 @@ BORDERS = ("<im_start>", "<im_end>", "<vi_start>", "<vi_end>")
 WORDS = ("<unk>", "<s>", "</s>", "USER:", "ASSISTANT:", "USER:ASSISTANT:", "a", "red", "circle")
 
 
-def published():
+def published() -> Settings:
     """Settings of the root and of the three folders, of VILA-U-7B-256."""
     root = copy.deepcopy(ROOT)
     llm, tower = root["llm_cfg"], root["vision_tower_cfg"]
@@ -142,7 +149,8 @@ def published():
     return root
 
 
-def language_shapes(sizes):
+def language_shapes(sizes: Settings) -> Shapes:
+    """Of Llama."""
     width, inner, rows = sizes["hidden_size"], sizes["intermediate_size"], sizes["vocab_size"]
     shapes = {"model.embed_tokens.weight": (rows, width), "lm_head.weight": (rows, width)}
     shapes |= {"model.norm.weight": (width,)}
@@ -156,11 +164,13 @@ def language_shapes(sizes):
     return shapes
 
 
-def projector_shapes(width, inputs):
+def projector_shapes(width: int, inputs: int) -> Shapes:
+    """Of what brings features to the width of the language model."""
     return linear("layers.0", width, inputs) | linear("layers.2", width, width)
 
 
-def siglip_layer(name, width, inner):
+def siglip_layer(name: str, width: int, inner: int) -> Shapes:
+    """Of one block."""
     shapes = norm(f"{name}.layer_norm1", width) | norm(f"{name}.layer_norm2", width)
     for part in ("q", "k", "v", "out"):
         shapes |= linear(f"{name}.self_attn.{part}_proj", width, width)
@@ -169,7 +179,8 @@ def siglip_layer(name, width, inner):
     )
 
 
-def siglip_shapes(siglip):
+def siglip_shapes(siglip: Settings) -> Shapes:
+    """Of both encoders that the tower started from."""
     root = "rqvaesiglip.siglip_model"
     shapes = {f"{root}.logit_scale": (1,), f"{root}.logit_bias": (1,)}
     vision, width, inner = siglip["vision"], *sizes_of(siglip["vision"])
@@ -197,11 +208,13 @@ def siglip_shapes(siglip):
     return shapes | norm(f"{tower}.final_layer_norm", width) | linear(f"{tower}.head", width, width)
 
 
-def sizes_of(part):
+def sizes_of(part: Settings) -> tuple[int, int]:
+    """Width and inner width."""
     return part["hidden_size"], part["intermediate_size"]
 
 
-def decoder_shapes(sizes, code_width):
+def decoder_shapes(sizes: Settings, code_width: int) -> Shapes:
+    """Of what draws pixels."""
     root, base, latent = "rqvaesiglip.decoder", sizes["ch"], sizes["z_channels"]
     widths = [base * factor for factor in sizes["ch_mult"]]
     width, resolution = widths[-1], sizes["resolution"] // 2 ** (len(widths) - 1)
@@ -221,7 +234,8 @@ def decoder_shapes(sizes, code_width):
     return shapes | norm(f"{root}.norm_out", width) | conv(f"{root}.conv_out", 3, width, 3)
 
 
-def depth_shapes(sizes):
+def depth_shapes(sizes: Settings) -> Shapes:
+    """Of what predicts the codes of a position, one after the other."""
     root, width, depth = "rqtransformer", sizes["embed_dim"], sizes["block_size"][-1]
     shapes = {f"{root}.pos_emb_d": (1, depth, width)}
     shapes |= linear(f"{root}.in_mlp_1", width, sizes["input_embed_dim_1"])
@@ -238,7 +252,8 @@ def depth_shapes(sizes):
     return shapes
 
 
-def tower_shapes(tower=TOWER, siglip=SIGLIP):
+def tower_shapes(tower: Settings = TOWER, siglip: Settings = SIGLIP) -> Shapes:
+    """Of the image tokenizer and the depth transformer."""
     codec = tower["rqvaesiglip"]
     codes, width = codec["n_embed"], codec["embed_dim"]
     shapes = {"rqvaesiglip.logit_scale": (1,), "rqvaesiglip.logit_bias": (1,)}
@@ -250,7 +265,7 @@ def tower_shapes(tower=TOWER, siglip=SIGLIP):
     return shapes | depth_shapes(tower["rqtransformer"])
 
 
-def official_shapes(root=ROOT, siglip=SIGLIP):
+def official_shapes(root: Settings = ROOT, siglip: Settings = SIGLIP) -> dict[str, Shapes]:
     """Shapes by folder and name."""
     llm, tower = root["llm_cfg"], root["vision_tower_cfg"]
     return {
@@ -260,7 +275,9 @@ def official_shapes(root=ROOT, siglip=SIGLIP):
     }
 
 
-def random_states(root=ROOT, dtype=torch.bfloat16):
+def random_states(
+    root: Settings = ROOT, dtype: torch.dtype = torch.bfloat16
+) -> dict[str, dict[str, Tensor]]:
     """Random tensors by folder and name; a shared codebook stands there once for each depth."""
     states = {
         name: random_state(shapes, dtype, seed)
@@ -274,7 +291,9 @@ def random_states(root=ROOT, dtype=torch.bfloat16):
     return states
 
 
-def write_tokenizer(folder, last=BORDERS, rows=LLM["vocab_size"]):
+def write_tokenizer(
+    folder: Path, last: Sequence[str] = BORDERS, rows: int = LLM["vocab_size"]
+) -> None:
     """A `tokenizer.json` of words, the borders in its last rows."""
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     while len(vocabulary) < rows - len(last):
@@ -288,7 +307,9 @@ def write_tokenizer(folder, last=BORDERS, rows=LLM["vocab_size"]):
     (folder / "tokenizer_config.json").write_text(json.dumps({**text, "unk_token": "<unk>"}))
 
 
-def write_official(folder, states=None, root=ROOT):
+def write_official(
+    folder: Path, states: Mapping[str, Mapping[str, Tensor]] | None = None, root: Settings = ROOT
+) -> Path:
     """The three folders, the language model in shards."""
     states = random_states(root) if states is None else states
     for name in ("llm", "vision_tower", "mm_projector"):

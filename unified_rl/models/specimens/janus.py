@@ -2,10 +2,27 @@
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from torch import Tensor
+
+from unified_rl.models.specimens.tensors import (
+    Shapes,
+    attention,
+    conv,
+    linear,
+    norm,
+    random_state,
+    residual,
+    write_shards,
+)
+
+Settings = dict[str, Any]
 
 SETTINGS = {
     "model_type": "multi_modality",
@@ -85,7 +102,7 @@ SPECIAL = (
 )
 
 
-def published(width, inner, layers, heads):
+def published(width: int, inner: int, layers: int, heads: int) -> Settings:
     """The official settings of the size, as far as they matter here."""
     language = {
         "vocab_size": 102400,
@@ -115,19 +132,7 @@ def published(width, inner, layers, heads):
     return settings | {"language_config": language}
 
 
-def linear(name, outputs, inputs):
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def conv(name, outputs, inputs, kernel):
-    return {f"{name}.weight": (outputs, inputs, kernel, kernel), f"{name}.bias": (outputs,)}
-
-
-def norm(name, width):
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def official_shapes(settings=SETTINGS, architecture=ARCHITECTURE):
+def official_shapes(settings: Settings = SETTINGS, architecture: Settings = ARCHITECTURE) -> Shapes:
     """Shape by name of everything that an official checkpoint holds."""
     return {
         **vision_shapes(settings["vision_config"]["params"], architecture["vision"]),
@@ -140,7 +145,8 @@ def official_shapes(settings=SETTINGS, architecture=ARCHITECTURE):
     }
 
 
-def vision_shapes(params, sizes):
+def vision_shapes(params: Settings, sizes: Settings) -> Shapes:
+    """Of SigLIP."""
     width, patch = sizes["hidden_size"], sizes["patch_size"]
     tower, hidden = "vision_model.vision_tower", sizes["hidden_size"] * sizes["mlp_ratio"]
     shapes = {f"{tower}.pos_embed": (1, (params["image_size"] // patch) ** 2, width)}
@@ -161,32 +167,22 @@ def vision_shapes(params, sizes):
     )
 
 
-def projector(name, input_dim, n_embed, **_):
+def projector(name: str, input_dim: int, n_embed: int, **_: Any) -> Shapes:
+    """Of an aligner of two layers."""
     return linear(f"{name}.layers.0", n_embed, input_dim) | linear(
         f"{name}.layers.2", n_embed, n_embed
     )
 
 
-def head_shapes(image_token_embed, image_token_size, n_embed):
+def head_shapes(image_token_embed: int, image_token_size: int, n_embed: int) -> Shapes:
+    """Of the image head."""
     return linear("gen_head.output_mlp_projector", image_token_embed, n_embed) | linear(
         "gen_head.vision_head", image_token_size, image_token_embed
     )
 
 
-def residual(name, inputs, outputs):
-    shapes = norm(f"{name}.norm1", inputs) | conv(f"{name}.conv1", outputs, inputs, 3)
-    shapes |= norm(f"{name}.norm2", outputs) | conv(f"{name}.conv2", outputs, outputs, 3)
-    return shapes | (conv(f"{name}.nin_shortcut", outputs, inputs, 1) if inputs != outputs else {})
-
-
-def attention(name, width):
-    shapes = norm(f"{name}.norm", width)
-    for part in ("q", "k", "v", "proj_out"):
-        shapes |= conv(f"{name}.{part}", width, width, 1)
-    return shapes
-
-
-def codec_shapes(sizes, codes, code_width):
+def codec_shapes(sizes: Settings, codes: int, code_width: int) -> Shapes:
+    """Of the VQ image tokenizer."""
     base, latent = sizes["base_channels"], sizes["latent_channels"]
     widths = [base * factor for factor in sizes["channel_multiplier"]]
     root, last = "gen_vision_model", len(widths) - 1
@@ -224,7 +220,8 @@ def codec_shapes(sizes, codes, code_width):
     return shapes | norm(f"{decoder}.norm_out", width) | conv(f"{decoder}.conv_out", 3, width, 3)
 
 
-def language_shapes(sizes):
+def language_shapes(sizes: Settings) -> Shapes:
+    """Of Llama."""
     width, inner, rows = sizes["hidden_size"], sizes["intermediate_size"], sizes["vocab_size"]
     shapes = {"language_model.lm_head.weight": (rows, width)}
     shapes |= {"language_model.model.embed_tokens.weight": (rows, width)}
@@ -239,15 +236,7 @@ def language_shapes(sizes):
     return shapes
 
 
-def random_state(shapes, dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(shape, generator=generator).mul_(0.2).to(dtype)
-        for name, shape in shapes.items()
-    }
-
-
-def tokenizer_files(folder, words=WORDS):
+def tokenizer_files(folder: Path, words: Sequence[str] = WORDS) -> None:
     """A `tokenizer.json` with the special tokens of the published ones, and no other word."""
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, "<unk>", *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -258,23 +247,12 @@ def tokenizer_files(folder, words=WORDS):
     (folder / "tokenizer_config.json").write_text(text)
 
 
-def write_shards(folder, state, count, suffix=".safetensors"):
-    """The state in `count` files with an index, as `save_pretrained` would name them."""
-    stem = "model" if suffix == ".safetensors" else "pytorch_model"
-    names, weight_map = list(state), {}
-    for index in range(count):
-        shard = f"{stem}-{index + 1:05d}-of-{count:05d}{suffix}"
-        part = {name: state[name] for name in names[index::count]}
-        weight_map |= dict.fromkeys(part, shard)
-        if suffix == ".safetensors":
-            save_file(part, folder / shard, {"format": "pt"})
-        else:
-            torch.save(part, folder / shard)
-    text = json.dumps({"metadata": {}, "weight_map": weight_map})
-    (folder / f"{stem}{suffix}.index.json").write_text(text)
-
-
-def write_official(folder, state=None, layout="safetensors", settings=SETTINGS):
+def write_official(
+    folder: Path,
+    state: Mapping[str, Tensor] | None = None,
+    layout: str = "safetensors",
+    settings: Settings = SETTINGS,
+) -> Path:
     """An official folder; `layout` is safetensors, bin, or one of them with `-shards`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = random_state(official_shapes()) if state is None else state

@@ -1,12 +1,19 @@
 """The published folders of Show-o in small: their names, their shapes, random weights."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from torch import Tensor
 
-from tests.models.official_janus import (
+from unified_rl.models.showo.official import official_showo
+from unified_rl.models.showo.policy import ShowoPolicy
+from unified_rl.models.specimens.tensors import (
+    Shapes,
     attention,
     conv,
     linear,
@@ -15,7 +22,8 @@ from tests.models.official_janus import (
     residual,
     write_shards,
 )
-from unified_rl.models.showo.official import official_showo
+
+Settings = dict[str, Any]
 
 WORDS = ("<|endoftext|>", "<unk>", "a", "red", "circle", "what", "USER:", "ASSISTANT:")
 SETTINGS = {
@@ -64,7 +72,8 @@ PUBLISHED_PHI = {
 }
 
 
-def language_shapes(sizes, rows):
+def language_shapes(sizes: Settings, rows: int) -> Shapes:
+    """Of Phi with Show-o's normalised queries and keys."""
     width, inner = sizes["hidden_size"], sizes["intermediate_size"]
     head = width // sizes["num_attention_heads"]
     shapes = {"showo.model.embed_tokens.weight": (rows, width)}
@@ -80,7 +89,8 @@ def language_shapes(sizes, rows):
     return shapes
 
 
-def codec_shapes(sizes):
+def codec_shapes(sizes: Settings) -> Shapes:
+    """Of MAGVIT-v2."""
     bits, base = sizes["bits"], sizes["base_channels"]
     shapes = {"quantize.embedding": (2**bits, bits), "quantize.power_vals": (bits,)}
     widths = [base * factor for factor in sizes["encoder_channel_multiplier"]]
@@ -108,13 +118,15 @@ def codec_shapes(sizes):
     return shapes | norm("decoder.norm_out", width) | conv("decoder.conv_out", 3, width, 3)
 
 
-def middle(half, width):
+def middle(half: str, width: int) -> Shapes:
+    """Of the narrowest part of an encoder or decoder."""
     shapes = residual(f"{half}.mid.block_1", width, width)
     shapes |= residual(f"{half}.mid.block_2", width, width)
     return shapes | attention(f"{half}.mid.attn_1", width)
 
 
-def codec_state():
+def codec_state() -> dict[str, Tensor]:
+    """A random codec whose codes are their own bits."""
     state = random_state(codec_shapes(CODEC), seed=1)
     # code 6 of 4 bits is 0110, highest first
     bits = [[2 * int(bit) - 1 for bit in f"{code:04b}"] for code in range(16)]
@@ -124,11 +136,13 @@ def codec_state():
     }
 
 
-def language_state():
+def language_state() -> dict[str, Tensor]:
+    """A random language model."""
     return random_state(language_shapes(PHI, 35), torch.bfloat16)
 
 
-def write_tokenizer(folder, words=WORDS):
+def write_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> None:
+    """A word-level tokenizer, and the settings of Phi beside it."""
     folder.mkdir(exist_ok=True)
     vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -140,7 +154,9 @@ def write_tokenizer(folder, words=WORDS):
     (folder / "config.json").write_text(json.dumps(PHI))
 
 
-def write_folders(root, settings=SETTINGS, layout=".bin"):
+def write_folders(
+    root: Path, settings: Settings = SETTINGS, layout: str = ".bin"
+) -> dict[str, Path]:
     """The three folders, with names of files as `push_to_hub` and ModelMixin give them."""
     folders = {name: root / name for name in ("checkpoint", "codec", "tokenizer")}
     for folder in folders.values():
@@ -158,6 +174,7 @@ def write_folders(root, settings=SETTINGS, layout=".bin"):
     return folders
 
 
-def load(folders, **settings):
+def load(folders: Mapping[str, Path], **settings: Any) -> ShowoPolicy:
+    """The policy of such folders."""
     paths = {name: str(path) for name, path in folders.items()}
     return official_showo(**paths, architecture={"codec": CODEC}, **settings)
