@@ -18,11 +18,11 @@ class Specimen(NamedTuple):
 
     Attributes:
         image_size: side of its pictures, px.
-        told: what it is, for people.
+        codes: positions of a picture, codes of a position, and codes that there are.
     """
 
     image_size: int
-    told: str
+    codes: tuple[int, int, int]
 
 
 def replace_model(changes: Changes, folder: Path) -> Specimen:
@@ -39,20 +39,23 @@ def replace_model(changes: Changes, folder: Path) -> Specimen:
     makers = {"janus": _janus, "official_showo": _showo, "official_vila_u": _vila_u}
     if target not in makers:
         raise ConfigError(f"a dry run knows no small model for model._target_=..{target}")
-    paths, architecture, image_size = makers[target](folder / "model", changes.config.model)
-    told = f"random {target.removeprefix('official_')} of {image_size} px"
+    paths, architecture, specimen = makers[target](folder / "model", changes.config.model)
+    told = f"random {target.removeprefix('official_')} of {specimen.image_size} px"
     for name, path in paths.items():
         changes.set(f"model.{name}", str(path), f"{told}, {path}")
     changes.set("model.architecture", architecture, "its sizes, which its config.json leaves out")
-    return Specimen(image_size, told)
+    return specimen
 
 
-def _janus(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, int]:
+def _janus(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, Specimen]:
     side = janus.SETTINGS["vision_config"]["params"]["image_size"]
-    return {"checkpoint": janus.write_official(folder)}, janus.ARCHITECTURE, side
+    positions = (side // janus.ARCHITECTURE["vision"]["patch_size"]) ** 2
+    codes = janus.SETTINGS["gen_vision_config"]["params"]["image_token_size"]
+    specimen = Specimen(side, (positions, 1, codes))
+    return {"checkpoint": janus.write_official(folder)}, janus.ARCHITECTURE, specimen
 
 
-def _showo(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, int]:
+def _showo(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, Specimen]:
     if model.get("vision"):
         raise ConfigError("a dry run knows no small CLIP for model.vision; leave it null")
     paths = showo.write_folders(folder)
@@ -60,10 +63,14 @@ def _showo(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any
     config.write_text(json.dumps({**showo.PHI, "max_position_embeddings": _POSITIONS}))
     codec = {name: list(v) if isinstance(v, tuple) else v for name, v in showo.CODEC.items()}
     reduction = 2 ** (len(codec["encoder_channel_multiplier"]) - 1)
-    side = round(showo.SETTINGS["num_vq_tokens"] ** 0.5) * reduction
-    return paths, {"codec": codec}, side
+    positions = showo.SETTINGS["num_vq_tokens"]
+    side = round(positions**0.5) * reduction
+    specimen = Specimen(side, (positions, 1, showo.SETTINGS["codebook_size"]))
+    return paths, {"codec": codec}, specimen
 
 
-def _vila_u(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, int]:
-    side = vila_u.SIGLIP["vision"]["image_size"]
-    return {"checkpoint": vila_u.write_official(folder)}, vila_u.ARCHITECTURE, side
+def _vila_u(folder: Path, model: Mapping[str, Any]) -> tuple[dict[str, Path], Any, Specimen]:
+    rows, columns, depth = vila_u.TOWER["rqvaesiglip"]["code_shape"]
+    codes = (rows * columns, depth, vila_u.TOWER["rqvaesiglip"]["n_embed"])
+    specimen = Specimen(vila_u.SIGLIP["vision"]["image_size"], codes)
+    return {"checkpoint": vila_u.write_official(folder)}, vila_u.ARCHITECTURE, specimen

@@ -69,15 +69,14 @@ def rehearse(config: DictConfig, train: Callable[[DictConfig], Path]) -> Iterato
         folder = Path(name)
         specimen = replace_model(changes, folder)
         replace_judges(changes, folder)
-        replace_data(changes, folder, specimen.image_size)
+        replace_data(changes, folder, specimen)
         yield from sizing.lines(config, settings.model)
         _shrink(changes, settings, folder)
         yield "in the step below:"
         yield from lines(changes.made, folder)
         started = time.perf_counter()
-        sources = instantiate(config.data, _convert_="all").sources
-        for source in sources.values():
-            source.draw(np.random.default_rng(config.seed))
+        for source in instantiate(config.data, _convert_="all").sources.values():
+            source.draw(np.random.default_rng(config.seed))  # a batch this small leaves some out
         checkpoint = train(config)
         figures = _last_row(checkpoint.parent / "metrics" / "metrics.csv")
         told = [f"{key} {float(figures[key]):.3g}" for key in _SHOWN if figures.get(key)]
@@ -99,6 +98,7 @@ def _shrink(changes: Changes, settings: Rehearsal, folder: Path) -> None:
     for name, limit in limits.items():
         if config.behaviour.get(name, 0) > limit:
             changes.set(f"behaviour.{name}", limit)
+    changes.set("model.dtype", "float32")
     if config.adapter.kind == "qlora":
         changes.set("adapter.kind", "lora", "lora, as 4 bit need a GPU")
     changes.set("trainer.accelerator", "cpu")

@@ -15,7 +15,7 @@ from unified_rl.core.sample import (
     THINK,
     THINK_END,
     VISUALISE,
-    Image,
+    DrawnImage,
     Sample,
     Task,
     Text,
@@ -24,6 +24,7 @@ from unified_rl.data.preferences import PreferenceFolder
 from unified_rl.data.ranked import Choice, Ranked
 from unified_rl.data.x2x import COLUMNS
 from unified_rl.runtime.dry_run.change import Changes
+from unified_rl.runtime.dry_run.models import Specimen
 
 ROWS = 4
 _SIDE = 40
@@ -33,13 +34,13 @@ _ANSWER = "red"
 _PROMPT = "a red circle left of a blue square"
 
 
-def replace_data(changes: Changes, folder: Path, image_size: int) -> None:
+def replace_data(changes: Changes, folder: Path, specimen: Specimen) -> None:
     """Gives every source of data a few generated rows.
 
     Args:
         changes: of the configuration.
         folder: where they are written.
-        image_size: of the model, px.
+        specimen: the model that is given them.
 
     Raises:
         ConfigError: a source of which nothing small is known.
@@ -54,14 +55,13 @@ def replace_data(changes: Changes, folder: Path, image_size: int) -> None:
         elif name == "JsonlSource":
             changes.set(f"{key}.path", _jsonl(own), _told(own))
         elif name == "PreferenceSource":
-            changes.set(f"{key}.path", _preferences(own, image_size), _told(own))
+            changes.set(f"{key}.path", _preferences(own, specimen), _told(own))
         elif "path" in node:
             raise ConfigError(f"a dry run knows no small data for {key}, a {name}")
-        for root in ("image_root",):
-            if node.get(root) is not None:
-                changes.set(f"{key}.{root}", None)
+        if node.get("image_root") is not None:
+            changes.set(f"{key}.image_root", None)
         if "image_size" in node:
-            changes.set(f"{key}.image_size", image_size)
+            changes.set(f"{key}.image_size", specimen.image_size)
 
 
 def _above(changes: Changes, key: str) -> Mapping[str, Any]:
@@ -73,16 +73,17 @@ def _told(folder: Path) -> str:
     return f"{ROWS} generated rows, {folder}"
 
 
-def _picture(seed: int, side: int = _SIDE) -> np.ndarray:
-    """(side, side, 3) noise."""
-    return np.random.default_rng(seed).integers(256, size=(side, side, 3), dtype=np.uint8)
+def _picture(seed: int) -> PillowImage.Image:
+    """Noise."""
+    rng = np.random.default_rng(seed)
+    return PillowImage.fromarray(rng.integers(256, size=(_SIDE, _SIDE, 3), dtype=np.uint8))
 
 
 def _write_pictures(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{row}.png" for row in range(ROWS)]
     for row, name in enumerate(names):
-        PillowImage.fromarray(_picture(row)).save(folder / name)
+        _picture(row).save(folder / name)
     return names
 
 
@@ -123,19 +124,23 @@ def _jsonl(folder: Path) -> str:
     )
 
 
-def _preferences(folder: Path, image_size: int) -> str:
-    """Preferences of both halves, drawings as pixels."""
+def _preferences(folder: Path, specimen: Specimen) -> str:
+    """Preferences of both halves."""
     made = PreferenceFolder(folder)
     made.begin({"made": "by a dry run"})
-    pictures = [Image(_picture(seed, image_size)) for seed in range(3)]
+    positions, depth, codes = specimen.codes
+    drawings = [
+        DrawnImage(np.random.default_rng(seed).integers(codes, size=(positions, depth)))
+        for seed in range(3)
+    ]
     halves = {}
     for row in range(ROWS):
         facts = {"question": _QUESTION, "answer": _ANSWER}
         prompt = (Text(f"{_PROMPT} {row}"),)
         ranked = Ranked(
             Sample(f"drawing/{row}", Task.TEXT_TO_IMAGE, prompt, facts=facts),
-            Choice(pictures[0], pictures[1], 1.0, 0.0),
-            pictures[2],
+            Choice(drawings[0], drawings[1], 1.0, 0.0),
+            drawings[2],
             Choice(Text(_ANSWER), Text("blue"), 1.0, 0.0),
         )
         made.write(ranked)

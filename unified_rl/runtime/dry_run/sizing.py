@@ -1,5 +1,6 @@
 """What an experiment asks of one rank at the published size, before anything is downloaded."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ def published_size(config: DictConfig, name: str) -> tuple[Load, Sharing, Memory
     Raises:
         ConfigError: the model's sizes are not known.
     """
+    config = copy.deepcopy(config)  # building resolves interpolations of the tree that it is given
     adapter: Adapter = instantiate(config.adapter, _convert_="all")
     policy = _empty_policy(config, name, adapter)
     stage = instantiate(config.stage, _convert_="all")
