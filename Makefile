@@ -25,8 +25,9 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: help setup demo test check format base warmup unified-grpo evaluate compare generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 .PHONY: help setup demo test check format base warmup unified-grpo evaluate generate serve sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
 
+##@ First
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s'|'
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 29
 
 setup: $(VENV)/.ready ## virtual environment with pinned versions
 
@@ -50,6 +51,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup ## base -> warm-up -> GRPO -> evaluation on the micro-world, with an HTML report
 	$(RUN) unified_rl.pipeline pipeline=demo choose.model=$(MODEL) $(ARGS)
 
+##@ On the micro-world, MODEL=micro_janus, micro_showo or micro_vila_u
 base: setup ## make the shipped micro base again: image tokenizer, then pre-training
 	$(RUN) unified_rl.pipeline pipeline=base choose.model=$(MODEL) $(ARGS)
 
@@ -115,6 +117,50 @@ unirl-tables: setup ## UniRL's Tables 4 to 6, all rows of a seed a job: ARGS="se
 unirl-table7: setup ## UniRL's Table 7: more guidance and steps, from the same checkpoints: ARGS="seed=0,1,2"
 	$(RUN) unified_rl.pipeline -m pipeline=unirl_table7 choose.model=$(MODEL) $(ARGS)
 
+##@ At full scale, CHECKPOINT=FOLDER ARGS="..."; what is missing is asked for; ARGS=+debug=dry needs nothing
+# The papers' experiments (docs/papers.md); CHECKPOINT has no default here.
+train = $(RUN) unified_rl.train experiment=$(1) $(if $(filter command environment,$(firstword $(origin CHECKPOINT))),model.checkpoint=$(CHECKPOINT)) $(ARGS)
+
+train-warmup: setup ## UnifiedGRPO's warm-up of VILA-U-7B
+	$(call train,unified_grpo/warmup)
+
+train-unified-grpo: setup ## UnifiedGRPO's GRPO, from the warm-up
+	$(call train,unified_grpo/grpo)
+
+train-unified-grpo-qlora: setup ## the same with QLoRA, on one GPU
+	$(call train,unified_grpo/grpo_qlora)
+
+train-corl-cold-sft: setup ## CoRL's Table 3, row 1, of Janus-Pro-1B
+	$(call train,corl/cold_sft)
+
+train-corl-unified: setup ## CoRL's unified RL of Janus-Pro-1B
+	$(call train,corl/unified)
+
+train-corl-released: setup ## the same as CoRL's released code has it
+	$(call train,corl/unified_released)
+
+train-corl-refined-t2i: setup ## CoRL's refined RL of drawings, from unified RL
+	$(call train,corl/refined_t2i)
+
+train-corl-refined-mc: setup ## ... of multiple choice
+	$(call train,corl/refined_mc)
+
+train-corl-refined-oe: setup ## ... of open questions
+	$(call train,corl/refined_oe)
+
+train-unirl-sft: setup ## UniRL's SFT of Show-o at 512 px
+	$(call train,unirl/showo_sft)
+
+train-unirl-grpo: setup ## UniRL's GRPO of Show-o at 512 px
+	$(call train,unirl/showo_grpo)
+
+train-unirl-janus: setup ## UniRL's GRPO of Janus-1.3B
+	$(call train,unirl/janus_grpo)
+
+train-hermesflow: setup ## HermesFlow's Pair-DPO of Show-o at 256 px
+	$(call train,unirl/hermesflow)
+
+##@ For developers
 test: setup ## all tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal -q $(ARGS)
 
