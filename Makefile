@@ -32,7 +32,8 @@ help: ## list the targets
 setup: $(VENV)/.ready ## virtual environment with pinned versions
 
 # torch goes first, so that nothing else drags a CUDA build in: the pinned version from wherever pip
-# finds it if that is a CPU build or there is a GPU, else from PyTorch's CPU index.
+# finds it if that is a CPU build or there is a GPU, else from PyTorch's CPU index. torchvision, which
+# the extra lpips needs, must be built for the same torch, so it comes from the same place.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -44,7 +45,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	    $(BIN)/pip install --dry-run --no-deps -c constraints.txt torch 2>/dev/null | grep -q '+cpu'; \
 	  then index=''; else index='--index-url $(TORCH_CPU_INDEX)'; fi; \
 	  echo "installing torch $${index:-from the default index}"; \
-	  $(BIN)/pip install --quiet -c constraints.txt torch $$index
+	  $(BIN)/pip install --quiet -c constraints.txt torch $(if $(findstring lpips,$(EXTRAS)),torchvision) $$index
 	$(BIN)/pip install --quiet --no-build-isolation -c constraints.txt -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 

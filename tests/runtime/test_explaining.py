@@ -16,3 +16,12 @@ def test_a_full_disk_anywhere_is_told_in_a_line(number):
 
 def test_another_error_of_a_file_is_a_fault():
     assert explain(OSError(errno.EIO, "Input/output error")) == (None, 1)
+
+
+def test_a_torchvision_of_another_torch_is_told_in_a_line_wherever_it_fails():
+    # as transformers raises it: its own error, from what torchvision said when it was imported
+    error = ModuleNotFoundError("Could not import module 'JanusVQVAE'")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    line, code = explain(error)
+    assert code == 2
+    assert "torchvision" in line and "pip uninstall torchvision" in line and "\n" not in line

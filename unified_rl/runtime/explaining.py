@@ -13,6 +13,12 @@ from omegaconf.errors import (
 from unified_rl.core.durable import disk_is_full
 from unified_rl.core.errors import StorageError, UserError
 
+_TORCHVISION = (
+    "torchvision, which is installed here, was built for another torch than this one, and nothing "
+    "of transformers loads beside it; take both from one index, such as pip install torchvision "
+    "--index-url https://download.pytorch.org/whl/cpu, or remove it: pip uninstall torchvision"
+)
+
 
 def explain(error: BaseException) -> tuple[str | None, int]:
     """The line for an error that the user can mend (else None), and the exit code."""
@@ -31,6 +37,8 @@ def explain(error: BaseException) -> tuple[str | None, int]:
             found = re.search(r"Missing mandatory value: (\S+)", str(link))
             key = found[1] if found else link.full_key
             return f"{key} has no value; give one with {key}=...", 2
+    if any("torchvision::nms" in str(link) for link in chain):
+        return _TORCHVISION, 2
     if disk_is_full(error):
         mend = "free some space, then the same command goes on from what is whole"
         return f"a file could not grow ({one_line(chain[-1])}); {mend}", StorageError.exit_code
