@@ -120,6 +120,7 @@ unirl-table7: setup ## UniRL's Table 7: more guidance and steps, from the same c
 
 ##@ At full scale, CHECKPOINT=FOLDER ARGS="..."; what is missing is asked for; ARGS=+debug=dry needs nothing
 # The papers' experiments (docs/papers.md); CHECKPOINT has no default here.
+.PHONY: train-warmup train-unified-grpo train-unified-grpo-qlora train-corl-cold-sft train-corl-unified train-corl-released train-corl-refined-t2i train-corl-refined-mc train-corl-refined-oe train-unirl-sft train-unirl-grpo train-unirl-janus train-hermesflow
 train = $(RUN) unified_rl.train experiment=$(1) $(if $(filter command environment,$(firstword $(origin CHECKPOINT))),model.checkpoint=$(CHECKPOINT)) $(ARGS)
 
 train-warmup: setup ## UnifiedGRPO's warm-up of VILA-U-7B
@@ -182,6 +183,7 @@ bench-gpu: setup ## everything that needs a CUDA device, at most eight minutes
 parity: setup ## our models against recorded tensors of the published ones: FOLDER=path/to/janus
 	$(RUN) benchmarks.parity $(FOLDER)
 
+.PHONY: install-matrix
 install-matrix: setup ## the core, each extra and all of them in fresh environments: ARGS="--only core,math"
 	$(RUN) benchmarks.install_matrix $(ARGS)
 
