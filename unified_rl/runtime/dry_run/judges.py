@@ -7,6 +7,7 @@ from typing import Any
 from unified_rl.core.errors import ConfigError
 from unified_rl.rewards import specimens
 from unified_rl.rewards.hybrid import HybridReward
+from unified_rl.rewards.image_reward_specimen import image_reward_folder
 from unified_rl.runtime.dry_run.change import Changes
 
 _REWARDS = "unified_rl.rewards"
@@ -14,6 +15,7 @@ CHECKPOINTS: Mapping[str, Callable[[Path], Path]] = {
     "ClipScoreReward": specimens.clip_folder,
     "BlipCaptioner": specimens.blip_folder,
     "BertScore": specimens.bert_folder,
+    "ImageReward": image_reward_folder,
 }
 """What makes a folder for the setting `checkpoint` of a class."""
 
@@ -25,8 +27,10 @@ class UntestedReward(HybridReward):
         """Nothing: random judges would fail it."""
 
 
-def replace_judges(changes: Changes, folder: Path) -> None:
+def replace_judges(changes: Changes, folder: Path, endpoint: str) -> None:
     """Gives every model that judges a small random one of its class, on the CPU.
+
+    Judges behind a chat endpoint are asked at one that scores by chance.
 
     LPIPS and SPICE, whose weights and parsers lie in folders of other packages, make way for the
     micro-world's distance and for BERTScore.
@@ -34,6 +38,7 @@ def replace_judges(changes: Changes, folder: Path) -> None:
     Args:
         changes: of the configuration.
         folder: where the models are made.
+        endpoint: base URL of that one.
 
     Raises:
         ConfigError: a judge of which nothing small is known.
@@ -48,6 +53,11 @@ def replace_judges(changes: Changes, folder: Path) -> None:
             now = {"_target_": f"{_REWARDS}.caption_scores.BertScore", "checkpoint": made}
             changes.swap(key, now, f"BertScore with a random BERT, {made}")
             continue
+        if name == "ChatEndpoint":
+            changes.set(f"{key}.base_url", endpoint, "an endpoint here that scores by chance")
+            changes.set(f"{key}.model", "chance")
+            changes.set(f"{key}.key_variable", None)
+            changes.set(f"{key}.cache", None)
         if "checkpoint" in node:
             if name not in CHECKPOINTS:
                 raise ConfigError(f"a dry run knows no small model for {key}, a {name}")

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from unified_rl.core.errors import ConfigError
 from unified_rl.runtime.dry_run.change import Changes, lines
+from unified_rl.runtime.dry_run.endpoint import scoring_endpoint
 from unified_rl.runtime.dry_run.judges import replace_judges
 from unified_rl.runtime.dry_run.models import replace_model
 from unified_rl.runtime.dry_run.rows import replace_data
@@ -65,10 +66,10 @@ def rehearse(config: DictConfig, train: Callable[[DictConfig], Path]) -> Iterato
     quieten()
     settings: Rehearsal = instantiate(config.dry_run)
     changes = Changes(config)
-    with tempfile.TemporaryDirectory(prefix="dry_run_") as name:
+    with tempfile.TemporaryDirectory(prefix="dry_run_") as name, scoring_endpoint() as endpoint:
         folder = Path(name)
         specimen = replace_model(changes, folder)
-        replace_judges(changes, folder)
+        replace_judges(changes, folder, endpoint)
         replace_data(changes, folder, specimen)
         yield from sizing.lines(config, settings.model)
         _shrink(changes, settings, folder)
