@@ -6,19 +6,21 @@ Each row is a virtual environment of its own, made by `make setup` as a user wou
 afterwards: it is installed with our constraints, its pins are checked, every module is imported,
 one command is asked for help, one iteration is trained on the micro-world, and a handful of tests
 is run. The first step that fails ends a row and is written down with what it said. Where all
-extras together fail and some of them alone do, all the others together are a row of their own.
-Figures land in `benchmarks/results/install_matrix.json`; the exit code is 1 if a row failed.
+extras together fail and some of them alone do, all the others together are a row of their own. An
+extra that the Makefile installs in a way of its own (`make setup-lmms`) asks for versions that are
+not ours: it has its row, and is not among all. Figures land in `benchmarks/results/install_matrix.json`; the exit code is 1 if a row failed.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the rows that were asked for, prints a line each, and writes what came of them."""
     options = _parser().parse_args(arguments)
     extras = extras_of(ROOT / "pyproject.toml")
-    rows = {CORE: (), **{name: (name,) for name in extras}, ALL: tuple(extras)}
+    apart = own_targets(ROOT / "Makefile")
+    together = tuple(name for name in extras if name not in apart)
+    rows = {CORE: (), **{name: (name,) for name in extras}, ALL: together}
     asked = options.only.split(",") if options.only else list(rows)
     for name in asked:
         if name not in rows:
@@ -66,12 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     found: dict[str, dict[str, Any]] = {}
     for name in asked:
-        found[name] = told(name, tried(rows[name], extras, options.python))
+        found[name] = told(name, tried(rows[name], extras, options.python, apart))
     failed = [name for name in extras if name in found and not found[name]["ok"]]
     if ALL in found and not found[ALL]["ok"] and failed:
         name = f"{ALL} but {', '.join(failed)}"
-        others = tuple(extra for extra in extras if extra not in failed)
-        found[name] = told(name, tried(others, extras, options.python))
+        others = tuple(extra for extra in together if extra not in failed)
+        found[name] = told(name, tried(others, extras, options.python, apart))
     card = provenance({}, 0)
     result = {"hardware": processor(), "commit": card["commit"], "dirty": card["dirty"]}
     RESULTS.write_text(json.dumps({**result, "rows": _kept() | found}, indent=2) + "\n")
@@ -84,8 +88,16 @@ def extras_of(pyproject: Path) -> dict[str, list[str]]:
     return {name: [Requirement(one).name for one in some] for name, some in listed.items()}
 
 
+def own_targets(makefile: Path) -> set[str]:
+    """Extras that `make setup-NAME` installs."""
+    return set(re.findall(r"^setup-([a-z]+):", makefile.read_text(), re.M))
+
+
 def tried(
-    extras: Sequence[str], distributions: Mapping[str, Sequence[str]], python: str
+    extras: Sequence[str],
+    distributions: Mapping[str, Sequence[str]],
+    python: str,
+    apart: Collection[str] = (),
 ) -> dict[str, Any]:
     """Installs and tries one combination: seconds by step, versions, and what went wrong.
 
@@ -93,17 +105,18 @@ def tried(
         extras: their names; none is the core alone.
         distributions: see `extras_of`.
         python: interpreter that the environment is made with.
+        apart: extras with a target of their own.
     """
     seconds: dict[str, float] = {}
     versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="install_matrix") as folder:
         own = f"{folder}/venv/bin/python"
         named = [one for extra in extras for one in distributions[extra]]
+        usual = ",".join(extra for extra in extras if extra not in apart)
+        targets = ["setup", *(f"setup-{extra}" for extra in extras if extra in apart)]
+        place = [f"PYTHON={python}", f"VENV={folder}/venv", f"EXTRAS={usual}"]
         steps = {
-            "install": [
-                *("make", "setup", f"PYTHON={python}", f"VENV={folder}/venv"),
-                f"EXTRAS={','.join(extras)}",
-            ],
+            "install": ["make", *targets, *place],
             "pins": [own, "-m", "pip", "check"],
             "versions": [own, "-c", _VERSIONS, *SHOWN],
             "imports": [own, "-c", _IMPORT_ALL, *named],
