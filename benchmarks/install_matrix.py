@@ -8,7 +8,8 @@ one command is asked for help, one iteration is trained on the micro-world, and 
 is run. The first step that fails ends a row and is written down with what it said. Where all
 extras together fail and some of them alone do, all the others together are a row of their own. An
 extra that the Makefile installs in a way of its own (`make setup-lmms`) asks for versions that are
-not ours: it has its row, and is not among all. Figures land in `benchmarks/results/install_matrix.json`; the exit code is 1 if a row failed.
+not ours: it has its row, and is not among all. Figures land in
+`benchmarks/results/install_matrix.json`; the exit code is 1 if a row failed.
 """
 
 import argparse
