@@ -22,8 +22,8 @@ export HF_HUB_OFFLINE ?= 1
 export WANDB_SILENT ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate compare generate sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
-.PHONY: help setup demo test check format base warmup unified-grpo evaluate generate serve sweep-rewards corl corl-table3 corl-table4 corl-paradigms unirl unirl-tables unirl-table7 bench bench-gpu parity constraints clean
+# every documented target: none is a file
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*## .*/\1/p' $(MAKEFILE_LIST))
 
 ##@ First
 help: ## list the targets
@@ -68,7 +68,6 @@ evaluate: setup ## scores of CHECKPOINT on held-out prompts, or SUITE=geneval an
 compare: setup ## results side by side and beside the papers': FILES="base=FOLDER trained=FOLDER"
 	$(RUN) unified_rl.compare $(FILES)
 
-.PHONY: setup-lmms lmms
 # lmms-eval wants an older W&B and protobuf than CI runs; left alone it would also change torch. Its
 # torchvision is built for CUDA and breaks transformers beside a CPU build of torch.
 setup-lmms: setup ## the extra `lmms`, beside the pinned versions of everything else
@@ -120,7 +119,6 @@ unirl-table7: setup ## UniRL's Table 7: more guidance and steps, from the same c
 
 ##@ At full scale, CHECKPOINT=FOLDER ARGS="..."; what is missing is asked for; ARGS=+debug=dry needs nothing
 # The papers' experiments (docs/papers.md); CHECKPOINT has no default here.
-.PHONY: train-warmup train-unified-grpo train-unified-grpo-qlora train-corl-cold-sft train-corl-unified train-corl-released train-corl-refined-t2i train-corl-refined-mc train-corl-refined-oe train-unirl-sft train-unirl-grpo train-unirl-janus train-hermesflow
 train = $(RUN) unified_rl.train experiment=$(1) $(if $(filter command environment,$(firstword $(origin CHECKPOINT))),model.checkpoint=$(CHECKPOINT)) $(ARGS)
 
 train-warmup: setup ## UnifiedGRPO's warm-up of VILA-U-7B
@@ -183,7 +181,6 @@ bench-gpu: setup ## everything that needs a CUDA device, at most eight minutes
 parity: setup ## our models against recorded tensors of the published ones: FOLDER=path/to/janus
 	$(RUN) benchmarks.parity $(FOLDER)
 
-.PHONY: install-matrix
 install-matrix: setup ## the core, each extra and all of them in fresh environments: ARGS="--only core,math"
 	$(RUN) benchmarks.install_matrix $(ARGS)
 
