@@ -13,7 +13,7 @@ from tests.evaluation.drawings.test_question_graphs import table
 from tests.evaluation.drawings.test_wise import prompts
 from tests.evaluation.geneval.test_mask2former import folder as mask2former_folder
 from tests.evaluation.geneval.test_scorer import RESULT
-from tests.rewards.judges import clip_folder
+from unified_rl.rewards.specimens import clip_folder
 from unified_rl.runtime.cli import register_resolvers
 
 CONF = Path(__file__).parents[2] / "conf"

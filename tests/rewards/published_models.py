@@ -5,65 +5,21 @@ share nothing with the modules that they are compared with.
 """
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.rewards.judges import WORDS, bert_tokenizer
+from unified_rl.rewards.image_reward_specimen import (
+    LAYERS,
+    PATCH,
+    WIDTH,
+    linear,
+    random_state,
+)
 
-WIDTH, HIDDEN, PATCH, PATCHES, LAYERS, HEAD = 128, 96, 16, 4, 2, 64
+HEAD = 64
 State = dict[str, Tensor]
-
-
-def image_reward_state(seed: int = 0) -> State:
-    """Every name that the published file has, of a model of two layers a tower."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    vision, text = "blip.visual_encoder.", "blip.text_encoder."
-    shapes[vision + "cls_token"] = (1, 1, WIDTH)
-    shapes[vision + "pos_embed"] = (1, PATCHES + 1, WIDTH)
-    _linear(shapes, vision + "patch_embed.proj", WIDTH, 3, PATCH, PATCH)
-    for index in range(LAYERS):
-        block = f"{vision}blocks.{index}."
-        for name in ("norm1", "norm2"):
-            _linear(shapes, block + name, WIDTH)
-        _linear(shapes, block + "attn.qkv", 3 * WIDTH, WIDTH)
-        _linear(shapes, block + "attn.proj", WIDTH, WIDTH)
-        _linear(shapes, block + "mlp.fc1", HIDDEN, WIDTH)
-        _linear(shapes, block + "mlp.fc2", WIDTH, HIDDEN)
-    _linear(shapes, vision + "norm", WIDTH)
-    shapes[text + "embeddings.word_embeddings.weight"] = (len(WORDS) + 2, WIDTH)
-    shapes[text + "embeddings.position_embeddings.weight"] = (40, WIDTH)
-    _linear(shapes, text + "embeddings.LayerNorm", WIDTH)
-    for index in range(LAYERS):
-        layer = f"{text}encoder.layer.{index}."
-        for attention in ("attention.", "crossattention."):
-            for name in ("self.query", "self.key", "self.value", "output.dense"):
-                _linear(shapes, layer + attention + name, WIDTH, WIDTH)
-            _linear(shapes, layer + attention + "output.LayerNorm", WIDTH)
-        _linear(shapes, layer + "intermediate.dense", HIDDEN, WIDTH)
-        _linear(shapes, layer + "output.dense", WIDTH, HIDDEN)
-        _linear(shapes, layer + "output.LayerNorm", WIDTH)
-    for name in ("vision_proj", "text_proj"):
-        _linear(shapes, f"blip.{name}", 8, WIDTH)
-    widths = (WIDTH, 1024, 128, 64, 16, 1)
-    for place, inputs, outputs in zip((0, 2, 4, 6, 7), widths[:-1], widths[1:], strict=True):
-        _linear(shapes, f"mlp.layers.{place}", outputs, inputs)
-    state = _random(shapes, seed)
-    # What enters the first layers is so small that the norms' epsilon, 1e-6, makes a difference.
-    for name in ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"):
-        state[vision + name] *= 0.005
-    state[text + "embeddings.position_ids"] = torch.arange(40)[None]
-    return state
-
-
-def image_reward_folder(folder: Path, state: State | None = None) -> Path:
-    """A folder as a user fills it: the published file, and BERT's tokenizer beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(image_reward_state() if state is None else state, folder / "ImageReward.pt")
-    bert_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def image_reward(state: State, ids: Tensor, mask: Tensor, pixels: Tensor) -> Tensor:
@@ -120,15 +76,15 @@ def open_clip_state(vocabulary: int, positions: int, seed: int = 0) -> State:
         "visual.conv1.weight": (16, 3, 16, 16),
     }
     for name in ("ln_final", "visual.ln_pre", "visual.ln_post"):
-        _linear(shapes, name, 16)
+        linear(shapes, name, 16)
     for tower in ("", "visual."):
         block = f"{tower}transformer.resblocks.0."
         shapes[block + "attn.in_proj_weight"], shapes[block + "attn.in_proj_bias"] = (48, 16), (48,)
         for name in ("attn.out_proj", "mlp.c_fc", "mlp.c_proj"):
-            _linear(shapes, block + name, 16, 16)
+            linear(shapes, block + name, 16, 16)
         for name in ("ln_1", "ln_2"):
-            _linear(shapes, block + name, 16)
-    state = _random(shapes, seed)
+            linear(shapes, block + name, 16)
+    state = random_state(shapes, seed)
     state["logit_scale"] = torch.tensor(1.5)
     return state
 
@@ -182,18 +138,3 @@ def _norm(state: State, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
 
 def _apply(state: State, name: str, x: Tensor) -> Tensor:
     return functional.linear(x, state[name + ".weight"], state[name + ".bias"])
-
-
-def _linear(shapes: dict[str, tuple[int, ...]], name: str, *shape: int) -> None:
-    shapes[name + ".weight"], shapes[name + ".bias"] = shape, shape[:1]
-
-
-def _random(shapes: dict[str, tuple[int, ...]], seed: int) -> State:
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, shape in shapes.items():
-        spread = 1.0 if "embed" in name else 1.5 / math.sqrt(max(1, math.prod(shape[1:])))
-        value = torch.randn(shape, generator=generator) * (0.2 if len(shape) < 2 else spread)
-        is_norm = len(shape) == 1 and name.endswith("weight")
-        state[name] = value + 1 if is_norm else value
-    return state

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torchmetrics.functional.text.bert import bert_score
 
-from tests.rewards.judges import bert_folder, blip_folder
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
 from unified_rl.rewards import caption_scores
 from unified_rl.rewards.caption_scores import BertScore, SceneGraphScore, SpiceScore, stated
+from unified_rl.rewards.specimens import bert_folder, blip_folder
 
 LEFT = "a red circle left of a blue square"
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.rewards.cases import BLUE_SQUARE, BOTH, GREEN_CIRCLE, ONE, image
-from tests.rewards.judges import bert_folder, blip_folder
 from tests.toys import MICRO_VILA_U, TEMPLATE, build
 from unified_rl.core.behaviour import Behaviour, Sampling
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
@@ -21,6 +20,7 @@ from unified_rl.rewards.captioners import BlipCaptioner, PolicyCaptioner, WorldC
 from unified_rl.rewards.cycle import CycleReward
 from unified_rl.rewards.perceptual import WorldDistance
 from unified_rl.rewards.pictures import resized
+from unified_rl.rewards.specimens import bert_folder, blip_folder
 
 RNG = np.random.default_rng(0)
 NOISE = [RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8) for _ in range(5)]

@@ -9,13 +9,13 @@ from PIL import Image as PillowImage
 from safetensors.torch import save_file
 from transformers import CLIPConfig
 
-from tests.rewards.judges import clip_folder
 from tests.rewards.published_models import open_clip_cosine, open_clip_state
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.rewards.clip_model import Clip
 from unified_rl.rewards.clip_score import ClipScoreReward
 from unified_rl.rewards.hps import HpsReward
 from unified_rl.rewards.pick_score import PickScoreReward
+from unified_rl.rewards.specimens import clip_folder
 
 TEXTS = ("a red circle", "a photo of a blue square and a circle", "three", "x" * 100)
 RNG = np.random.default_rng(0)

@@ -18,13 +18,13 @@ from tests.rewards.cases import (
     rollout,
     told,
 )
-from tests.rewards.judges import blip_folder, clip_folder
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
 from unified_rl.core.sample import Image, Sample, Task, Text
 from unified_rl.core.trajectory import Rollout
 from unified_rl.microworld.scene import Placed
 from unified_rl.rewards import world_clip
 from unified_rl.rewards.clip_score import ClipScoreReward
+from unified_rl.rewards.specimens import blip_folder, clip_folder
 from unified_rl.rewards.world_clip import WorldClipReward
 
 PROMPTS = ("a red circle", "a photo of a blue square and a circle", "three", "x" * 100_000)

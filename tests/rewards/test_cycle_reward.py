@@ -18,7 +18,6 @@ from tests.rewards.cases import (
     rollout,
     told,
 )
-from tests.rewards.judges import bert_folder, blip_folder
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.sample import Sample, Task, Text
 from unified_rl.core.trajectory import Rollout
@@ -27,6 +26,7 @@ from unified_rl.rewards.captioners import BlipCaptioner, PolicyCaptioner, WorldC
 from unified_rl.rewards.cycle import CycleReward
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.rewards.perceptual import WorldDistance
+from unified_rl.rewards.specimens import bert_folder, blip_folder
 
 PROMPT = "a photo of a red circle left of a blue square"
 SAMPLE = Sample("pair", Task.TEXT_TO_IMAGE, (Text(PROMPT),), target=(BOTH,))

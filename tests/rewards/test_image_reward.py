@@ -22,14 +22,11 @@ from tests.rewards.cases import (
     rollout,
     told,
 )
-from tests.rewards.published_models import (
-    image_reward,
-    image_reward_folder,
-    image_reward_state,
-)
+from tests.rewards.published_models import image_reward
 from unified_rl.core.errors import CheckpointError, ConfigError, RewardError
 from unified_rl.core.sample import Sample, Task, Text
 from unified_rl.rewards.image_reward import ImageReward
+from unified_rl.rewards.image_reward_specimen import image_reward_folder, image_reward_state
 
 TEXTS = ("a red circle", "two circles left of a blue square and a circle", "a " * 50, "")
 RNG = np.random.default_rng(0)

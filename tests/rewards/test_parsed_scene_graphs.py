@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.rewards.judges import GRAPHS, bert_folder, parser_folder
+from tests.rewards.judges import GRAPHS, parser_folder
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.rewards.parsed_scene_graphs import ParsedSceneGraphScore, graph_f1, read_graph
+from unified_rl.rewards.specimens import bert_folder
 
 LEFT, TWO, CIRCLE = GRAPHS
 LEFT_GRAPH = {

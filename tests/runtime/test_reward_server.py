@@ -25,7 +25,6 @@ from tests.rewards.cases import (
     scores,
     told,
 )
-from tests.rewards.judges import clip_folder
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.sample import Text
 from unified_rl.core.trajectory import RewardScores
@@ -33,6 +32,7 @@ from unified_rl.rewards import remote
 from unified_rl.rewards.clip_score import ClipScoreReward
 from unified_rl.rewards.hybrid import HybridReward
 from unified_rl.rewards.remote import MESSAGE_TYPE, RemoteReward
+from unified_rl.rewards.specimens import clip_folder
 from unified_rl.rewards.textual import TextualReward
 from unified_rl.rewards.visual import VisualReward
 from unified_rl.rewards.wire import pack_rollout

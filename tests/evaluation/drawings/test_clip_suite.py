@@ -4,10 +4,10 @@ import pytest
 
 from tests.evaluation.drawers import Drawer, lines
 from tests.evaluation.drawings.test_question_graphs import table
-from tests.rewards.judges import clip_folder
 from unified_rl.core.errors import ConfigError, DataError
 from unified_rl.evaluation.drawings.clip_suite import ClipScoreSuite, metrics
 from unified_rl.rewards.clip_score import ClipScoreReward
+from unified_rl.rewards.specimens import clip_folder
 
 ROW = {"tag": "colors", "include": [{"class": "dog", "count": 1}], "prompt": "a dog"}
 

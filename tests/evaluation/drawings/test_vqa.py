@@ -6,7 +6,6 @@ import torch
 from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil
 
 from tests.evaluation.drawings.answering import TableJudge
-from tests.rewards.judges import VISION, WIDTH, WORDS, bert_tokenizer
 from unified_rl.core.errors import CheckpointError, ConfigError
 from unified_rl.evaluation.drawings.vqa import (
     BlipAnswerer,
@@ -14,6 +13,7 @@ from unified_rl.evaluation.drawings.vqa import (
     PictureQuestion,
     yes_or_no,
 )
+from unified_rl.rewards.specimens import VISION, WIDTH, WORDS, bert_tokenizer
 
 RNG = np.random.default_rng(0)
 QUESTIONS = [

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.rewards.judges import clip_folder
 from unified_rl.core.errors import ConfigError
 from unified_rl.evaluation.geneval.colours import ColourClassifier, cut_out
 from unified_rl.evaluation.geneval.detections import Found
 from unified_rl.prompting.everyday import COLORS
+from unified_rl.rewards.specimens import clip_folder
 
 RNG = np.random.default_rng(1)
 PICTURE = RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)
