@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaModel, PhiConfig, PhiModel
 
 from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.decoder import LibraryDecoder
-from unified_rl.models import fixed_steps, lean_llama
+from unified_rl.models import column_attention, fixed_steps, lean_llama
 from unified_rl.models.lean_llama import LeanLlama, is_lean
 
 WIDTH, COLUMNS = 32, 12
@@ -134,6 +134,20 @@ def test_a_graph_reads_what_is_read_without(kind):
     eager = reads(LeanLlama(model, COLUMNS, fixed=False), "cuda")
     for graphed, alone in zip(replayed, eager, strict=True):
         torch.testing.assert_close(graphed, alone, rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_large_buffers_read_the_same(monkeypatch):
+    monkeypatch.setattr(column_attention, "HUGE_BYTES", 0)
+    assert_alike(llama())
+
+
+def test_a_large_buffer_is_aligned_and_typed(monkeypatch):
+    monkeypatch.setattr(column_attention, "HUGE_BYTES", 0)
+    made = column_attention.buffer((3, 5, 7), torch.zeros(1, dtype=torch.bfloat16))
+    assert (made.shape, made.dtype, made.data_ptr() % 64) == ((3, 5, 7), torch.bfloat16, 0)
+    made.fill_(2)
+    assert made.float().sum() == 2 * 3 * 5 * 7
 
 
 @torch.no_grad()

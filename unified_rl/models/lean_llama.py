@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from unified_rl.models.column_attention import attend, buffer, row_mask
 from unified_rl.models.fixed_steps import BUCKET, FixedSteps
 
 PACKED_BYTES = 2**31
@@ -101,14 +102,19 @@ class LeanLlama:
     ) -> Tensor:
         """Reads columns at a place, of which the first `seen` may be looked at."""
         turns = self._turns[positions][:, :, :, None]  # (R, n, 2, 1, head width)
+        if self._is_column(embeds):
+            mask = row_mask(mask, self._keys)
         hidden = embeds
         for layer in self._layers:
             hidden = self._through(layer, hidden, mask, turns[:, :, 0], turns[:, :, 1], place, seen)
         return self._norm(hidden)
 
+    def _is_column(self, hidden: Tensor) -> bool:
+        return hidden.shape[1] == 1 and hidden.device.type == "cpu"
+
     def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """For keys or values; what is masked must still be a number where it is looked at."""
-        return like.new_zeros(shape) if self._fixed else like.new_empty(shape)
+        return like.new_zeros(shape) if self._fixed else buffer(shape, like)
 
     def _through(
         self,
@@ -138,9 +144,12 @@ class LeanLlama:
         )
         if count == 1 and looked != kept:  # heads that share keys ask as columns of one head
             queries = queries.reshape(rows, kept, looked // kept, self._head_width)
-        mixed = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, enable_gqa=queries.shape[1] != kept
-        )
+        if self._is_column(hidden):
+            mixed = attend(queries, keys, values, mask)
+        else:
+            mixed = functional.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=mask, enable_gqa=queries.shape[1] != kept
+            )
         if count == 1:
             mixed = mixed.reshape(rows, 1, -1)
         else:
