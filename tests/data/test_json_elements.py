@@ -5,7 +5,13 @@ import json
 import pytest
 
 from unified_rl.data import json_elements as module
-from unified_rl.data.json_elements import JsonDamageError, Places, json_elements, json_records
+from unified_rl.data.json_elements import (
+    JsonDamageError,
+    Places,
+    json_elements,
+    json_members,
+    json_records,
+)
 
 
 @pytest.fixture
@@ -88,6 +94,16 @@ def test_value_longer_than_the_window_ends_the_file(write, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 200)
     values, said = until_damage(write(json.dumps([1, "x" * 5000, 2])))
     assert values == [1] and "over 100 bytes" in said
+
+
+def test_value_that_is_nested_too_deep_breaks_its_own_element(write):
+    """Python's limit of a thousand calls would else end whoever shows or writes it."""
+    path = write("[1, " + "[" * 900 + "]" * 900 + ", " + "[" * 64 + "]" * 64 + ", 4]")
+    values, said = until_damage(path)
+    assert values[:2] == [1, None] and values[2] is not None and values[3] == 4
+    assert said is None
+    (member,) = json_members(write('{"a": ' + "[" * 900 + "]" * 900 + "}"))
+    assert member == ("a", None)
 
 
 def test_lines_are_records_too(write):

@@ -72,6 +72,12 @@ def image_row(name, **more):
     return {"id": "x", "task": "text", "prompt": [{"image": name}], **more}
 
 
+def deep_facts(depth):
+    """Python refuses to show or write what is nested nearly as deep as it reads."""
+    facts = b"[" * depth + b"]" * depth
+    return b'{"id": "x", "task": "text", "prompt": [{"text": "a"}], "facts": {"a": %s}}' % facts
+
+
 BROKEN = {
     "json": (b'{"id": "x", ', "is not JSON"),
     "not_utf8": (b'{"id": "\xff\xfe"}', "is not JSON"),
@@ -101,6 +107,7 @@ BROKEN = {
     "text_as_image": (image_row("rows.jsonl"), "is unreadable"),
     "huge": (image_row("huge.png"), "of 8001 x 8000 is over 64000000 pixels"),
     "deep": (image_row("deep.png"), "has not 8 bits a channel"),
+    "deep_facts": (deep_facts(900), "is nested deeper than 64 lists and objects"),
     "target_image": ({**GOOD, "id": "x", "target": [{"image": "dog.png"}]}, "does not exist"),
 }
 

@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from unified_rl.core.errors import ConfigError, DataError
+from unified_rl.core.printable import printable
 from unified_rl.data.quarantine import BrokenRowError, Quarantine, ReasonCounts
 
 CHECKED_ROWS = 32
@@ -178,4 +179,4 @@ class CheckedRows(Generic[Item]):
 
 def _clause(fault: Fault) -> str:
     place = f"row {fault.place}" if isinstance(fault.place, int) else fault.place
-    return f"{place} {fault.reason}"
+    return printable(f"{place} {fault.reason}")

@@ -128,7 +128,7 @@ class CocoCaptions(DatasetAdapter):
         if not self._faults and not {"images", "annotations"} <= arrays:
             raise DataError(
                 f"{self.path} has no images and annotations as captions_train2017.json does; it "
-                f"has {', '.join(sorted(arrays)) or 'no arrays'}"
+                f"has {', '.join(sorted(arrays))[:300] or 'no arrays'}"
             )
 
     def _note(self, image: Any) -> None:

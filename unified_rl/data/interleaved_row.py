@@ -118,7 +118,7 @@ def written_row(sample: Sample, name_of: Callable[[Image], str], max_bytes: int)
     row = {key: value for key, value in row.items() if value or key in REQUIRED_KEYS}
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"sample {sample.id!r} cannot be written as JSON: {error}") from error
     if len(line) > max_bytes:
         raise DataError(f"sample {sample.id!r} takes {len(line)} bytes, limit {max_bytes}")

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from unified_rl.core.errors import DataError
 from unified_rl.data.jsonl import LINE_BYTES, numbered_lines, parse_row
+from unified_rl.data.nesting import NESTING, nested_too_deep
 from unified_rl.data.quarantine import BrokenRowError
 
 TOP = ""
@@ -31,7 +32,8 @@ class Element(NamedTuple):
         index: from 0, in its array.
         offset: of its first byte in the file.
         size: in bytes.
-        value: as JSON; text that is not UTF-8 holds lone surrogates.
+        value: as JSON; text that is not UTF-8 holds lone surrogates. None for one that is nested
+            deeper than `nesting.NESTING`.
     """
 
     array: str
@@ -113,8 +115,8 @@ def json_records(path: Path) -> Iterator[Element]:
     for element in json_elements(path):
         if element.array != TOP:
             raise DataError(
-                f"{path} is an object with the array {element.array!r}; records are expected as "
-                "one array, or one a line of a .jsonl file"
+                f"{path} is an object with the array {element.array[:80]!r}; records are expected "
+                "as one array, or one a line of a .jsonl file"
             )
         yield element
 
@@ -221,6 +223,9 @@ class _Window:
         except (ValueError, RecursionError) as error:
             reason = "cut off" if self._ended else f"over {LINE_BYTES} bytes"
             raise self.damage(f"holds a value that is {reason} or not JSON") from error
+        brackets = sum(self._text.count(mark, self._place, end) for mark in "[{")
+        if brackets > NESTING and nested_too_deep(value):
+            value = None
         offset = self._offset
         self._advance(end - self._place)
         return value, offset, self._offset - offset

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from unified_rl.core.errors import ConfigError, DataError, nearest
+from unified_rl.core.printable import printable
 from unified_rl.core.sample import Image, Sample
 from unified_rl.data.images import (
     EIGHT_BIT_MODES,
@@ -26,6 +27,7 @@ from unified_rl.data.images import (
     read_image,
 )
 from unified_rl.data.interleaved_row import check_row, sample_of
+from unified_rl.data.nesting import NESTING, nested_too_deep
 from unified_rl.data.ordered_rows import OrderedRows
 from unified_rl.data.quarantine import BrokenRowError, Quarantine, ReasonCounts
 
@@ -188,7 +190,7 @@ class JsonlSource(OrderedRows):
         self._spoilt.add(index)
         self._reasons.put(reason)
         line = self._lines[index]
-        logger.warning("%s line %d: %s", self.path, line, reason)
+        logger.warning("%s line %d: %s", self.path, line, printable(reason))
         with self.path.open("rb") as file:
             row_id = _id_of(file, self._offsets[index])
         self._quarantine.append(line, row_id, reason)
@@ -254,7 +256,8 @@ def parse_row(line: bytes) -> dict[str, Any]:
     """One JSON object.
 
     Raises:
-        BrokenRowError: the line is too long, no JSON object, or holds text that is not Unicode.
+        BrokenRowError: the line is too long, no JSON object, nested deeper than `NESTING`, or holds
+            text that is not Unicode.
     """
     if len(line) > LINE_BYTES:
         raise BrokenRowError(f"is longer than {LINE_BYTES} bytes")
@@ -264,6 +267,8 @@ def parse_row(line: bytes) -> dict[str, Any]:
         raise BrokenRowError(f"is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise BrokenRowError("is not a JSON object")
+    if line.count(b"[") + line.count(b"{") > NESTING and nested_too_deep(row):
+        raise BrokenRowError(f"is nested deeper than {NESTING} lists and objects")
     try:  # half of a surrogate pair passes as JSON, but no tokenizer takes it
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unified_rl.core.printable import printable
+
 REASONS = 256
 """Different kinds of reasons that are told apart; further ones count as one."""
 FURTHER = "(further reasons)"
@@ -28,7 +30,7 @@ class ReasonCounts:
 
     def put(self, reason: str) -> None:
         """Counts one."""
-        kind = _PARTICULAR.sub("..", reason[:300])
+        kind = _PARTICULAR.sub("..", printable(reason[:300]))
         full = len(self._counts) >= REASONS and kind not in self._counts
         self._counts[FURTHER if full else kind] += 1
 

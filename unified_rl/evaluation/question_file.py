@@ -10,6 +10,7 @@ from unified_rl.core.errors import DataError
 from unified_rl.core.sample import Task
 from unified_rl.data.images import ImageError, check_header, path_inside
 from unified_rl.data.jsonl import BrokenRowError, existing_file
+from unified_rl.data.nesting import NESTING, nested_too_deep
 from unified_rl.data.requests import Request
 
 FILE_BYTES = 512 * 2**20
@@ -132,6 +133,8 @@ def image_inside(root: Path, name: Any) -> Path:
 def _question(row: Any, place: int, parse: Callable[[dict[str, Any], int], Question]) -> Question:
     if not isinstance(row, dict):
         raise BrokenRowError("is not a JSON object")
+    if nested_too_deep(row):
+        raise BrokenRowError(f"is nested deeper than {NESTING} lists and objects")
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

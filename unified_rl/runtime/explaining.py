@@ -12,6 +12,7 @@ from omegaconf.errors import (
 
 from unified_rl.core.durable import disk_is_full
 from unified_rl.core.errors import StorageError, UserError
+from unified_rl.core.printable import printable
 
 _TORCHVISION = (
     "torchvision, which is installed here, was built for another torch than this one, and nothing "
@@ -49,7 +50,7 @@ def explain(error: BaseException) -> tuple[str | None, int]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message on one line, without what libraries put around it."""
+    """The message on one line that steers no terminal, without what libraries put around it."""
     text = str(error)
     if "Original Traceback" in text:  # raised in a DataLoader's worker
         text = text.strip().splitlines()[-1].partition(": ")[2]
@@ -59,4 +60,4 @@ def one_line(error: BaseException) -> str:
         mark = error.problem_mark
         text = f"{mark.name} line {mark.line + 1} is not YAML: {error.problem}"
     text = re.sub(r"See https?://\S+ for details", "", text)
-    return " ".join(text.split()) or type(error).__name__
+    return " ".join(printable(text).split()) or type(error).__name__

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from unified_rl.core.errors import DataError
 from unified_rl.data.jsonl import existing_file
+from unified_rl.data.nesting import nested_too_deep
 
 CATEGORIES = {
     "culture": range(1, 401),
@@ -66,7 +67,7 @@ def _rows(path: Path) -> list[object]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {str(error)[:80]}") from error
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or any(map(nested_too_deep, rows)):
         raise DataError(f"{path} is no list of prompts; give WISE's own file")
     return rows
 
