@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from unified_rl.data.checked_rows import Fault
 from unified_rl.data.quarantine import beside
-from unified_rl.data.tar_members import TarDamageError, tar_members
+from unified_rl.data.tar_members import BLOCK, TarDamageError, tar_members
 
 SUFFIX = ".index.json"
 """Behind the name of a shard."""
@@ -47,7 +47,7 @@ def sample_key(name: str) -> tuple[str, str]:
 
 def shard_index(shard: Path) -> ShardIndex:
     """The index of a shard: the remembered one if the shard has not changed since, by its size and
-    time, else a new one. No more is believed of it than that each sample begins somewhere inside.
+    time, else a new one. No more is believed of it than that each sample stands somewhere inside.
     """
     stat = shard.stat()
     stamp = {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -99,7 +99,9 @@ def _remembered(place: Path, stamp: dict[str, int]) -> ShardIndex | None:
         faults = [Fault(str(where), str(reason)) for where, reason in read["faults"]]
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    inside = all(start < end for start, end in zip(starts, ends, strict=False))
+    size = stamp["size"]
+    # what fills the last block up may have been cut off
+    inside = all(s < min(e, size) and e < size + BLOCK for s, e in zip(starts, ends, strict=False))
     return ShardIndex(starts, ends, faults) if inside and len(starts) == len(ends) else None
 
 
