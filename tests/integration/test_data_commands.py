@@ -79,6 +79,8 @@ def test_data_is_built_and_inspected_again(build, inspect, tmp_path):
         ("build", ["data=warmup", "output=x"], "stories, drawings, questions, texts; choose one"),
         ("build", ["data=warmup", "source=story", "output=x"], "did you mean 'stories'?"),
         ("build", ["data=warmup", "source=texts", "output=x", "format=csv"], "format='csv'"),
+        ("build", ["data=warmup", "source=texts", "output=x", "count=-1"], "count=-1 must be at"),
+        ("build", ["data=warmup", "source=texts", "output=x", "draws=0"], "draws=0 must be at"),
         ("inspect", ["data=warmup", "tokenizer=nowhere"], "tokenizer=nowhere is not a folder"),
         ("inspect", ["data=warmup", "draws=0"], "draws=0 must be at least 1"),
         ("inspect", ["data=jsonl"], "data.sources.jsonl.path has no value"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Pair, Sample
 from unified_rl.data.mixture import Source
 from unified_rl.data.ordered_rows import OrderedRows
@@ -15,11 +16,17 @@ class SourceWalk:
         count: places at most; None takes all rows of a source that has some.
         draws: places of a source without an end.
         seed: of those draws.
+
+    Raises:
+        ConfigError: a number out of its range.
     """
 
     def __init__(
         self, source: Source, count: int | None = None, draws: int = 1000, seed: int = 0
     ) -> None:
+        for name, value, least in (("count", count, 1), ("draws", draws, 1), ("seed", seed, 0)):
+            if value is not None and value < least:
+                raise ConfigError(f"{name}={value} must be at least {least}")
         self._source, self._seed = source, seed
         self.has_rows = isinstance(source, OrderedRows)
         length = len(source) if self.has_rows else draws
