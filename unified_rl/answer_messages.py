@@ -62,7 +62,8 @@ def reply(answerer: "Answerer", line: bytes) -> dict[str, str]:
         asked = json.loads(line)
         parts = [(str(part["type"]), str(part["value"])) for part in asked["message"]]
         limit = int(asked.get("token_limit", TOKEN_LIMIT))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        "".join(value for _, value in parts).encode()  # half of a surrogate pair passes as JSON
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         return {"error": f"not a question: {type(error).__name__}: {error}"}
     odd = sorted({kind for kind, _ in parts} - {"text", "image"})
     if odd or limit < 1:

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,7 +45,8 @@ def main(config: DictConfig) -> int:
     path = Path(config.tsv)
     benchmark = BenchmarkTsv(path)
     dataset = config.dataset or path.stem
-    policy = instantiate(config.policy, _convert_="all")().eval().to(settled_device(config.device))
+    device = settled_device(config.device)  # before the weights are read
+    policy = instantiate(config.policy, _convert_="all")().eval().to(device)
     behaviour = instantiate(config.behaviour, _convert_="all")
     answerer = Answerer(policy, behaviour, config.batch_size)
     folder = Path(config.output)
@@ -81,35 +81,16 @@ class _Kept:
     """Predictions on disk by index, so that a killed run goes on."""
 
     def __init__(self, path: Path, origin: dict[str, object]) -> None:
-        self._path = path
-        self.answers: dict[str, str] = {}
-        digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and lines[0] != {"origin": digest}:
-            raise ConfigError(
-                f"{path} holds answers of other weights, questions or settings; name another "
-                "folder by output, or remove it"
-            )
-        if len(whole) < len(content):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        if not lines:
-            self._append([{"origin": digest}])
-        self.answers = {line["index"]: line["prediction"] for line in lines[1:]}
+        from unified_rl.evaluation.kept_rows import KeptRows
+
+        self._rows = KeptRows(path, origin, ["index", "prediction"], "output")
+        self.answers = {row["index"]: row["prediction"] for row in self._rows.found}
 
     def add(self, indices: Sequence[str], answers: Sequence[str]) -> None:
         """Keeps a batch; on return it is on the disk."""
         pairs = list(zip(indices, answers, strict=True))
-        self._append([{"index": index, "prediction": answer} for index, answer in pairs])
+        self._rows.append([{"index": index, "prediction": answer} for index, answer in pairs])
         self.answers |= dict(pairs)
-
-    def _append(self, rows: Sequence[dict[str, str]]) -> None:
-        with self._path.open("ab") as file:
-            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _answer(
@@ -159,7 +140,8 @@ def _write(benchmark: "BenchmarkTsv", kept: _Kept, target: Path) -> int:
     """Every good row without its image, with its prediction ("" where there is none)."""
     columns = [name for name in benchmark.columns if name != "image"]
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    # all in quotes: Python 3.11 leaves a carriage return bare, which readers take for a line end
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([*columns, "prediction"])
     count = 0
     for row in benchmark.rows():

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from unified_rl import answer_messages
+from unified_rl import answer_messages, predict_tsv
 from unified_rl.core.sample import Image
+from unified_rl.data.benchmark_tsv import BenchmarkTsv
 from unified_rl.data.microworld import question_sample
 from unified_rl.microworld.facts import compose
 from unified_rl.microworld.prompts import CATEGORIES, prompts
@@ -76,6 +77,21 @@ def test_predictions_are_written_where_vlmevalkit_finds_them(run_command, tmp_pa
     assert code == 2 and "answers of other weights, questions or settings" in err
 
 
+def test_a_carriage_return_in_an_answer_ends_no_line(tmp_path):
+    """As pandas and the csv module read: 3 lines, whatever stands in a cell."""
+    (tmp_path / "a.tsv").write_text('index\tquestion\n1\t"one\rtwo"\n2\tred\n', newline="")
+    kept = predict_tsv._Kept(tmp_path / "kept.jsonl", {})
+    kept.add(["1", "2"], ["=1+1\rsecond", 'quo"te\tand tab'])
+    assert predict_tsv._write(BenchmarkTsv(tmp_path / "a.tsv"), kept, tmp_path / "out.tsv") == 2
+    with (tmp_path / "out.tsv").open(newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    assert rows == [
+        ["index", "question", "prediction"],
+        ["1", "one\rtwo", "=1+1\rsecond"],
+        ["2", "red", 'quo"te\tand tab'],
+    ]
+
+
 def test_a_missing_tsv_is_one_line(run_command):
     code, _, err = run_command("predict_tsv", "tsv=none.tsv")
     assert (code, len(err.strip().splitlines())) == (2, 1)
@@ -123,6 +139,8 @@ def test_a_process_that_cannot_start_is_said(tmp_path):
         (b'{"message": [{"type": "text"}]}', "not a question"),
         (b'{"message": [], "token_limit": 0}', "token_limit=0"),
         (b'{"message": [], "token_limit": "many"}', "not a question"),
+        (b'{"message": [], "token_limit": 1e999}', "not a question"),
+        (b'{"message": [{"type": "text", "value": "\\ud800"}]}', "not a question"),
         (b" " * (4 * 2**20 + 1), "over 4194304 bytes"),
     ],
 )

@@ -109,12 +109,12 @@ class BenchmarkTsv:
             if cell not in self._referenced:
                 raise BrokenRowError(f"shows the image of row {cell!r}, which there is not")
             cell = self._referenced[cell]
+        texts = [cell]
         if cell.startswith("["):
+            count = 1 + cell.count(",")  # before there are as many texts
+            if count > MOST_IMAGES:
+                raise BrokenRowError(f"shows {count} images; {MOST_IMAGES} are the most")
             texts = [part.strip().strip("'\"") for part in cell.strip("[]").split(",")]
-        else:
-            texts = [cell]
-        if len(texts) > MOST_IMAGES:
-            raise BrokenRowError(f"shows {len(texts)} images; {MOST_IMAGES} are the most")
         try:
             return [base64.b64decode(text, validate=True) for text in texts]
         except (binascii.Error, ValueError) as error:

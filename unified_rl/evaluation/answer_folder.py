@@ -1,7 +1,6 @@
 """Interleaved answers of one policy on disk, kept item by item, so that a killed run goes on."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from unified_rl.data.images import ImageError, path_inside
 from unified_rl.data.jsonl import BrokenRowError
 from unified_rl.data.requests import Request, check_length
 from unified_rl.decoding.modes import evaluation_mode
+from unified_rl.evaluation.kept_rows import KeptRows
 from unified_rl.models.base import UnifiedPolicy
 
 ANSWERS, IMAGES = "answers.jsonl", "images"
@@ -58,23 +58,15 @@ class AnswerFolder:
         origin: JSON-able; all that decides the answers. Answers of another origin are refused.
 
     Raises:
-        ConfigError: the folder holds answers of another origin.
+        ConfigError: the folder holds answers of another origin, or damaged ones.
     """
 
     def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
         self._folder, self._answers = folder, folder / ANSWERS
         self._known: dict[str, Answered] = {}
-        digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        lines = self._whole_lines()
-        if not lines:
-            self._append({"origin": digest})
-        elif lines[0].get("origin") != digest:
-            raise ConfigError(
-                f"{folder} holds answers of other weights, questions or settings; name another "
-                "folder by paths.output, or remove it"
-            )
-        for line in lines[1:]:
+        self._kept = KeptRows(self._answers, origin, ["id"], "paths.output")
+        for line in self._kept.found:
             self._known[line["id"]] = self._read(line)
 
     def ask(
@@ -131,7 +123,7 @@ class AnswerFolder:
                 line = {"id": request.id, "unasked": unasked[request.number]}
             else:
                 line = self._written(request, answers[request.number])
-            self._append(line)
+            self._kept.append([line])
             self._known[request.id] = self._read(line)
 
     def _written(self, request: Request, completion: Completion) -> dict[str, Any]:
@@ -166,26 +158,6 @@ class AnswerFolder:
             return path_inside(self._folder, name)
         except ImageError as error:
             raise ConfigError(f"{self._answers} names image {name!r}, which {error}") from error
-
-    def _whole_lines(self) -> list[dict[str, Any]]:
-        """What is there, without a line that a kill has torn."""
-        if not self._answers.exists():
-            return []
-        content = self._answers.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self._answers.open("r+b") as file:
-                file.truncate(len(whole))
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise ConfigError(f"{self._answers} is damaged ({error}); remove it") from error
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self._answers.open("ab") as file:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def weights_digest(policy: torch.nn.Module) -> str:
