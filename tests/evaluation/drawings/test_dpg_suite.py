@@ -134,6 +134,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
         suite(tmp_path, pictures_per_prompt=5)
     with pytest.raises(DataError, match="not a folder"):
         read_prompts(tmp_path / "none")
+    with pytest.raises(ConfigError, match="prompt_limit=0"):
+        suite(tmp_path, prompt_limit=0)
+    (tmp_path / "prompts" / "...txt").write_text("a cat")
+    with pytest.raises(DataError, match=r"the folder '\.\.'; rename it"):
+        suite(tmp_path)
+    (tmp_path / "prompts" / "...txt").unlink()
     (tmp_path / "prompts" / "x.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=r"x\.txt cannot be read"):
         suite(tmp_path)

@@ -6,6 +6,7 @@ from tests.evaluation.drawers import Drawer
 from tests.evaluation.drawings.answering import TableAnswerer
 from tests.evaluation.drawings.test_question_graphs import table
 from tests.toys import build
+from unified_rl.core.errors import ConfigError
 from unified_rl.evaluation.drawings.dsg_suite import DsgSuite, source_of
 
 ROWS = [
@@ -36,6 +37,11 @@ def test_a_real_policy_draws(tmp_path):
     evaluation = DsgSuite(path, str(tmp_path / "p"), answerer).run(build("micro_vila_u"))
     assert evaluation.values()["dsg"] == 1
     assert evaluation.settings["differences"] == ["1 prompts, published 1060"]
+
+
+def test_fewer_than_one_prompt_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="prompt_limit=-1"):
+        DsgSuite(str(table(tmp_path, ROWS)), str(tmp_path / "p"), prompt_limit=-1)
 
 
 @pytest.mark.parametrize(

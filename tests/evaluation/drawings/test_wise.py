@@ -159,3 +159,5 @@ def test_an_id_stands_once(tmp_path):
         WiseSuite(twice, str(tmp_path / "p"))
     with pytest.raises(ConfigError, match="attempts=0"):
         WiseSuite(twice[:1], str(tmp_path / "p"), attempts=0)
+    with pytest.raises(ConfigError, match="prompt_limit=0"):
+        WiseSuite(twice[:1], str(tmp_path / "p"), prompt_limit=0)

@@ -12,7 +12,12 @@ from unified_rl.core.protocols import Policy
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.drawings.graph_scores import cascading
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, numbered, save_picture
-from unified_rl.evaluation.drawings.protocol import PICTURES_ONLY, comparability, counts
+from unified_rl.evaluation.drawings.protocol import (
+    PICTURES_ONLY,
+    check_limit,
+    comparability,
+    counts,
+)
 from unified_rl.evaluation.drawings.question_graphs import QuestionGraph, read_graphs
 from unified_rl.evaluation.drawings.question_round import QuestionRound, answerer_difference
 from unified_rl.evaluation.drawings.vqa import QuestionAnswerer
@@ -79,6 +84,7 @@ class DpgSuite:
         seed: int = 0,
         gallery_count: int = 12,
     ) -> None:
+        check_limit(prompt_limit)
         if not 1 <= pictures_per_prompt <= PICTURES:
             raise ConfigError(f"pictures_per_prompt={pictures_per_prompt} must be 1 to {PICTURES}")
         self._prompts = read_prompts(Path(prompts))
@@ -226,6 +232,8 @@ def read_prompts(folder: Path) -> dict[str, str]:
         raise DataError(f"prompts={folder} is not a folder; give DPG-Bench's folder of .txt files")
     prompts = {}
     for path in sorted(folder.glob("*.txt")):
+        if path.stem in ("..", ".", GRIDS):  # pictures lie in a folder of this name
+            raise DataError(f"{path} gives its pictures the folder {path.stem!r}; rename it")
         try:
             with path.open(encoding="utf-8") as file:
                 text = file.read(_PROMPT_CHARACTERS + 1).strip()

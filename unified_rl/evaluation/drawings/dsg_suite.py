@@ -7,7 +7,12 @@ from unified_rl.core.protocols import Policy
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.drawings.graph_scores import filtered, plain
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, Wanted
-from unified_rl.evaluation.drawings.protocol import PICTURES_ONLY, comparability, counts
+from unified_rl.evaluation.drawings.protocol import (
+    PICTURES_ONLY,
+    check_limit,
+    comparability,
+    counts,
+)
 from unified_rl.evaluation.drawings.question_graphs import read_graphs
 from unified_rl.evaluation.drawings.question_round import QuestionRound, answerer_difference
 from unified_rl.evaluation.drawings.vqa import QuestionAnswerer
@@ -52,7 +57,7 @@ class DsgSuite:
 
     Raises:
         DataError: the table cannot be read.
-        ConfigError: a batch below 1.
+        ConfigError: a number below 1.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class DsgSuite:
         seed: int = 0,
         gallery_count: int = 12,
     ) -> None:
+        check_limit(prompt_limit)
         self._graphs = dict(list(read_graphs(table).items())[:prompt_limit])
         self._folder = PictureFolder(pictures, behaviour, batch_size, seed)
         self._answerer, self._gallery_count = answerer, gallery_count

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unified_rl.core.errors import ConfigError
+
 PICTURES_ONLY = "pictures only: nothing is set that judges them"
 
 
@@ -15,6 +17,12 @@ def comparability(differences: Sequence[str]) -> str:
     if not differences:
         return "by the published protocol"
     return f"not comparable with published numbers: {'; '.join(differences)}"
+
+
+def check_limit(prompt_limit: int | None) -> None:
+    """Raises ConfigError for a number of first prompts that leaves none."""
+    if prompt_limit is not None and prompt_limit < 1:
+        raise ConfigError(f"prompt_limit={prompt_limit} must be at least 1, or null for all")
 
 
 def counts(name: str, count: int, published: int) -> list[str]:

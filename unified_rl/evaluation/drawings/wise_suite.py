@@ -14,6 +14,7 @@ from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, Wanted
 from unified_rl.evaluation.drawings.protocol import (
     PICTURES_ONLY,
+    check_limit,
     comparability,
     counts,
     model_name,
@@ -100,6 +101,7 @@ class WiseSuite:
         seed: int = 0,
         gallery_count: int = 12,
     ) -> None:
+        check_limit(prompt_limit)
         if attempts < 1 or judge_batch < 1:
             raise ConfigError(
                 f"attempts={attempts} and judge_batch={judge_batch} must be at least 1"
