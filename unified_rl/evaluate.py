@@ -43,6 +43,7 @@ def evaluate_from(config: DictConfig, label: str = "evaluate") -> "Evaluation":
     import torch
     from hydra.utils import instantiate
 
+    from unified_rl.runtime.open_policy import settled_device
     from unified_rl.runtime.progress import counting
     from unified_rl.runtime.provenance import provenance
     from unified_rl.runtime.quiet import quieten
@@ -50,9 +51,7 @@ def evaluate_from(config: DictConfig, label: str = "evaluate") -> "Evaluation":
     quieten()
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = settled_device(config.device)
     policy = instantiate(config.policy, _convert_="all")().eval().to(device)
     suite = instantiate(config.suite, _convert_="all")
     with counting(label) as progress:

@@ -112,16 +112,11 @@ def _policy(config: DictConfig) -> "UnifiedPolicy":
     import torch
     from hydra.utils import instantiate
 
+    from unified_rl.runtime.open_policy import settled_device
+
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device={device} is not to be had here: {reason}") from error
+    device = settled_device(config.device)
     return instantiate(config.policy, _convert_="all")().eval().to(device)
 
 
@@ -169,17 +164,18 @@ def _print(gallery: "Gallery", shown: Sequence["Answer"]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from unified_rl.core.printable import printable
     from unified_rl.core.sample import Text as Words
     from unified_rl.runtime.gallery import IMAGES, PAGE, RESULTS, SKIPPED
 
     console = Console(soft_wrap=True)
     for place, answer in enumerate(shown):
         if not place or shown[place - 1].number != answer.number:
-            console.print(Text(_visible(answer.sample.prompt_text), style="bold"))
+            console.print(Text(printable(answer.sample.prompt_text), style="bold"))
         for part, name in answer.parts():
             said = part.text if isinstance(part, Words) else str(gallery.folder / IMAGES / name)
             if said.strip():
-                console.print(Text(f"  {answer.turn}  {_visible(said)}"))
+                console.print(Text(f"  {answer.turn}  {printable(said)}"))
     if gallery.count > len(shown):
         console.print(Text(f"... and {gallery.count - len(shown)} more answers"))
     if gallery.skipped:
@@ -187,15 +183,10 @@ def _print(gallery: "Gallery", shown: Sequence["Answer"]) -> None:
         console.print(
             Text(
                 f"{len(gallery.skipped)} rows were not asked, listed in "
-                f"{gallery.folder / SKIPPED}; line {line}: {_visible(reason)}"
+                f"{gallery.folder / SKIPPED}; line {line}: {printable(reason)}"
             )
         )
     console.print(Text(f"results: {gallery.folder / RESULTS}\npage:    {gallery.folder / PAGE}"))
-
-
-def _visible(text: str) -> str:
-    """Without characters that would steer the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def literal(arguments: Sequence[str]) -> list[str]:

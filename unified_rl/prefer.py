@@ -51,15 +51,14 @@ def prefer_from(config: DictConfig, label: str = "prefer", anew: bool = False) -
     from unified_rl.data.mixture import MixtureStream
     from unified_rl.data.preferences import PreferenceFolder
     from unified_rl.evaluation.preference_builder import distinct
+    from unified_rl.runtime.open_policy import settled_device
     from unified_rl.runtime.progress import counting
     from unified_rl.runtime.quiet import quieten
 
     quieten()
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = settled_device(config.device)
     folder = PreferenceFolder(Path(config.paths.output))
     previous = None if config.previous is None else PreferenceFolder(Path(config.previous))
     if previous is not None and previous.path.resolve() == folder.path.resolve():

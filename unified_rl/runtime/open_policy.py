@@ -49,8 +49,9 @@ def open_policy(
         raise ConfigError(f"{' '.join(asked)} cannot be composed: {reason}") from error
     if checkpoint is not None:
         config.model.checkpoint = checkpoint
+    device = settled_device(device)  # before the weights are read
     policy = instantiate(config.policy, _convert_="all")()
-    return policy.eval().to(settled_device(device)), _behaviour(config)
+    return policy.eval().to(device), _behaviour(config)
 
 
 def settled_device(device: str) -> str:
