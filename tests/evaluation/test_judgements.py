@@ -1,5 +1,6 @@
 """Scores are read strictly, answers cannot write what steers a judge, replies are kept."""
 
+import json
 import time
 
 import numpy as np
@@ -115,6 +116,15 @@ def test_a_torn_line_is_asked_again(tmp_path):
     assert len(judge.asked) == 3
     assert CachedJudge(judge, file).ask([asked("b")]) == ["one"]
     assert len(judge.asked) == 3
+
+
+def test_a_kept_reply_that_is_no_text_is_no_score(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    judge = Grading(lambda question: "### Score\n6")
+    CachedJudge(judge, file).ask([asked("a")])
+    file.write_text(json.dumps({**json.loads(file.read_text()), "reply": 6}) + "\n")
+    (reply,) = CachedJudge(judge, file).ask([asked("a")])
+    assert read_score(reply, 6) is None and len(judge.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class CachedJudge:
             for line in content[: content.rfind(b"\n") + 1].splitlines():
                 try:
                     kept = json.loads(line)
-                    self._replies[kept["question"]] = kept["reply"]
+                    self._replies[str(kept["question"])] = str(kept["reply"])
                 except (ValueError, TypeError, KeyError):
                     continue  # asked again
             if content and not content.endswith(b"\n"):

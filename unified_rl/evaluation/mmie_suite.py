@@ -147,8 +147,11 @@ class MmieSuite:
         self, scorer: Path, answers: Mapping[str, Answered]
     ) -> list[dict[str, Any]]:
         link = scorer / mmie.QUESTION_IMAGES
-        if not link.is_symlink() and not link.exists():
-            link.symlink_to(self._root.resolve(), target_is_directory=True)
+        root = self._root.resolve()
+        if link.is_symlink() and link.resolve() != root:  # the images have moved
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(root, target_is_directory=True)
         rows = [
             mmie.scorer_row(question, answers[question.id], scorer, self._model)
             for question in self._questions

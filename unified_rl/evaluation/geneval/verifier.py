@@ -9,13 +9,7 @@ import numpy as np
 from unified_rl.core.errors import DataError
 from unified_rl.core.sample import Sample, Task, Text
 from unified_rl.data.jsonl import BrokenRowError
-from unified_rl.evaluation.geneval.metadata import (
-    PROMPT_COUNT,
-    Request,
-    digest,
-    read_metadata,
-    request_of,
-)
+from unified_rl.evaluation.geneval.metadata import Request, digest, read_metadata, request_of
 from unified_rl.evaluation.geneval.scorer import Scorer
 from unified_rl.prompting.categories import CATEGORIES, GENEVAL_TAGS, category_named
 
@@ -57,8 +51,6 @@ class GenEvalQuestions:
     Raises:
         DataError: it cannot be read, a row has no question, or a category no prompts.
     """
-
-    published_count = PROMPT_COUNT
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
