@@ -17,6 +17,13 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^make .*?(?=\s+#|$)", "\n".join(BLOCKS), re.MULTILINE)
 COMMANDS += re.findall(r"`(make [^`]+)`", README.partition("## Adding a part")[0])
+DOCS = [
+    command
+    for path in sorted((ROOT / "docs").glob("*.md"))
+    for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    for command in re.findall(r"^make .*?(?=\s+#|$)", block.replace("\\\n", ""), re.MULTILINE)
+    if "..." not in command  # which leaves settings to the reader
+]
 YAML_HEADERS = [
     line.removeprefix("# Run: ")
     for path in sorted((ROOT / "conf").rglob("*.yaml"))
@@ -62,12 +69,12 @@ def check(entry, arguments):
     check_command_line(ROOT / "conf", entry, parse_arguments(arguments))
 
 
-@pytest.mark.parametrize("command", sorted({*COMMANDS, *YAML_HEADERS}))
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *DOCS, *YAML_HEADERS}))
 def test_a_command_that_is_written_down_is_a_target(command):
     assert shlex.split(command)[1] in TARGETS
 
 
-@pytest.mark.parametrize("command", sorted({*COMMANDS, *YAML_HEADERS}))
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *DOCS, *YAML_HEADERS}))
 def test_a_command_that_is_written_down_composes(command):
     for entry, arguments in jobs(command):
         check(entry, arguments)
