@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_rl.core.errors import DataError
+from unified_rl.core.printable import printable
 from unified_rl.runtime.published_numbers import PublishedTable, published_tables
 
 FILE_BYTES = 64 * 2**20
@@ -108,7 +109,7 @@ def markdown(table: Table) -> str:
 
 def clean(text: str) -> str:
     """One line of printable characters, at most 200."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200]
+    return " ".join(printable(text[:1000]).split())[:200]
 
 
 def _beside(table: PublishedTable, results: Sequence[Result]) -> Table:
