@@ -67,3 +67,10 @@ def test_a_missing_path_is_one_line(run_command):
     code, _, err = run_command("evaluate", "suite=mmie")
     assert code == 2
     assert "suite.path" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "prefer"])
+def test_a_device_that_is_not_there_is_one_line(run_command, command):
+    code, _, err = run_command(command, "device=nonsense")
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert "device=nonsense is not to be had here" in err
