@@ -1,5 +1,8 @@
 """The lean Llama reads what the library reads, however adapted, and says where it cannot."""
 
+import gc
+import weakref
+
 import peft
 import pytest
 import torch
@@ -110,18 +113,41 @@ def test_steps_of_fixed_shape_read_the_same(kind, bucket, monkeypatch):
 @torch.no_grad()
 def test_steps_of_fixed_shape_keep_their_addresses():
     decoder, seen = LeanLlama(llama(), COLUMNS, fixed=True), []
-    step = decoder._steps._step
+    step = decoder._step
 
     def watched(*given):
         seen.append([tensor.data_ptr() for tensor in given[:4]] + [given[4]])
         return step(*given)
 
-    decoder._steps._step = watched
+    decoder._step = watched
     for column in range(3):
         mask = torch.ones(2, 1, 1, column + 1, dtype=torch.bool)
         decoder.read(torch.randn(2, 1, WIDTH), mask, torch.full((2, 1), column))
     assert seen[0] == seen[1] == seen[2]
     assert seen[0][4] == 128
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@torch.no_grad()
+def test_keys_and_values_are_given_back_with_the_session(fixed):
+    decoder = LeanLlama(llama(), COLUMNS, fixed)
+    reads(decoder)
+    keys = weakref.ref(decoder._layers[0].keys)
+    gc.disable()  # a cycle would hold gigabytes until the collector comes by
+    try:
+        del decoder
+        assert keys() is None
+    finally:
+        gc.enable()
+
+
+@torch.no_grad()
+def test_steps_of_fixed_shape_read_under_autocast():
+    model = llama()
+    with torch.autocast("cpu", torch.bfloat16):
+        single, whole = (reads(LeanLlama(model, COLUMNS, fixed)) for fixed in (True, False))
+    for one, other in zip(single, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0.05)  # a few of bfloat16's steps
 
 
 @pytest.mark.gpu

@@ -69,13 +69,13 @@ class LeanLlama:
         sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
         self._turns = torch.stack([cosine[0], sine[0]], dim=1)  # (columns, 2, head width)
         self._filled = 0
-        self._steps = FixedSteps(self._step, self._capture, columns)
+        self._steps = FixedSteps(self._capture, columns)
 
     def read(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """See `Decoder.read`."""
         count = embeds.shape[1]
         if self._fixed and count == 1 and not torch.is_grad_enabled():
-            hidden = self._steps.read(embeds, mask, positions)
+            hidden = self._steps.read(self._step, embeds, mask, positions)
         else:
             place = slice(self._filled, self._filled + count)
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, -torch.inf)
@@ -95,7 +95,7 @@ class LeanLlama:
                 new = self._room((len(rows), *old.shape[1:]), old)
                 new[:, :, : self._filled] = old[rows, :, : self._filled]
                 setattr(layer, name, new)
-        self._steps = FixedSteps(self._step, self._capture, self._columns)
+        self._steps = FixedSteps(self._capture, self._columns)
 
     def _step(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, place: Tensor | slice, seen: int
@@ -135,7 +135,8 @@ class LeanLlama:
         if layer.keys is None:
             shape = (rows, kept, self._columns, self._head_width)
             layer.keys, layer.values = self._room(shape, found), self._room(shape, found)
-        layer.keys[:, :, place] = turned[:, looked:]
+        # Under autocast the angles are wider than the keys; an index of places converts nothing.
+        layer.keys[:, :, place] = turned[:, looked:].to(layer.keys.dtype)
         layer.values[:, :, place] = found[:, :, looked + kept :].transpose(1, 2)
         queries, keys, values = (
             turned[:, :looked],
