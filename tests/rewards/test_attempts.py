@@ -2,6 +2,7 @@
 
 import logging
 import math
+import threading
 import time
 
 import pytest
@@ -54,6 +55,24 @@ class Failing(Given):
 
 
 PAIR = rollout([told(*GOLD), told(FIRST)], group_size=2)
+OTHERS = rollout(
+    [told(*GOLD), told(FIRST), told(*GOLD), told(FIRST), told(FIRST), told(FIRST)], group_size=2
+)
+"""Six completions, none of which is another's very self."""
+
+
+class Held(Given):
+    """Fails, the first time once it may, and then at the end."""
+
+    def __init__(self):
+        super().__init__(scores([1, 0]))
+        self.is_asked, self.may_fail, self.is_over = (threading.Event() for _ in range(3))
+
+    def __call__(self, rollout):
+        self.calls += 1
+        self.is_asked.set()
+        assert (self.may_fail if self.calls == 1 else self.is_over).wait(20)
+        raise ValueError("no")
 
 
 # -- ahead of the rollout --------------------------------------------------------------------------
@@ -69,11 +88,56 @@ def test_parts_begun_ahead_are_the_scores_of_the_rollout():
     assert found.steps.shape == (6, 4)
 
 
+def test_parts_may_be_rows_of_the_rollout_in_any_order():
+    attempts, reward = Attempts(), Hungry(6)
+    for rows in ([4, 2], [5, 0, 1, 3]):
+        attempts.begin("format", reward, OTHERS.select(torch.tensor(rows), 1))
+    found = attempts("format", reward, OTHERS)
+    assert reward.seen == [(2, 1), (4, 1)]
+    assert found.outcome.tolist() == [1, 0, 1, 0, 0, 0]
+
+
+def test_parts_of_which_the_rollout_has_only_some_are_forgotten():
+    attempts, reward = Attempts(), Hungry(6)
+    attempts.begin("format", reward, OTHERS.select(torch.tensor([0, 1, 2, 3]), 1))
+    half = OTHERS.select(torch.tensor([0, 1]), 2)
+    assert attempts("format", reward, half).outcome.tolist() == [1, 0]
+    assert reward.seen == [(4, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_after_a_failure_nothing_more_is_asked(is_given_up):
+    attempts, held = Attempts(), Held()
+    for rows in ([0, 1], [2, 3], [4, 5]):
+        attempts.begin("critic", held, OTHERS.select(torch.tensor(rows), 1))
+    assert held.is_asked.wait(20)
+    if is_given_up:
+        attempts.forget()
+        held.may_fail.set()
+        expected = 1
+    else:
+        threading.Timer(0.05, held.may_fail.set).start()
+        with pytest.raises(RewardError, match="'critic' failed: ValueError: no"):
+            attempts("critic", held, OTHERS)
+        expected = 2  # the second part may begin before the first one's failure is read
+    held.is_over.set()
+    attempts._threads["critic"].shutdown()
+    assert held.calls <= expected
+
+
 def test_parts_of_a_rollout_that_was_given_up_are_forgotten():
     attempts, reward = Attempts(), Hungry(6)
     attempts.begin("format", reward, SIX.select(torch.tensor([0, 1]), 1))
     assert attempts("format", reward, PAIR).outcome.tolist() == [1, 0]
     assert reward.seen == [(2, 1), (2, 2)]
+
+
+def test_a_part_with_too_few_scores_is_named():
+    attempts, reward = Attempts(), Given(scores([1]))
+    for rows in ([0, 1], [2, 3], [4, 5]):
+        attempts.begin("critic", reward, OTHERS.select(torch.tensor(rows), 1))
+    with pytest.raises(RewardError, match=r"'critic' gave outcomes of shape \(1,\) for 2 compl"):
+        attempts("critic", reward, OTHERS)
 
 
 def test_what_fails_ahead_is_named():

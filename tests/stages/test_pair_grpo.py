@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.stages.training import Constant, Gradients, gradients, pair_grpo, run, run_on
+from tests.stages.training import Brightness, Constant, Gradients, gradients, pair_grpo, run, run_on
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Task
 from unified_rl.core.trajectory import Modality
@@ -49,6 +49,29 @@ def test_a_rollout_is_pictures_then_answers_of_each_pair(family, monkeypatch):
     assert tasks == ([Task.TEXT_TO_IMAGE] * GROUP + [Task.UNDERSTANDING] * GROUP) * PAIRS
     assert all(len(c.images) == 1 for c in rollout.completions[:GROUP])
     assert not any(c.images for c in rollout.completions[GROUP : 2 * GROUP])
+
+
+class Elsewhere(Brightness):
+    """Waits for another machine."""
+
+    waits = True
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, rollout):
+        self.sizes.append(len(rollout.samples))
+        return super().__call__(rollout)
+
+
+def test_a_reward_that_waits_scores_each_half_once(family):
+    reward = Elsewhere()
+    beside = pair_grpo(family, group_size=GROUP, reward=reward, rollout_batch_size=4)
+    run(beside, batches=1, batch_size=PAIRS)
+    assert reward.sizes == [4, 2, 4, 2]  # two pairs in groups of three: six drawings, six answers
+    alone = pair_grpo(family, group_size=GROUP, rollout_batch_size=4)
+    run(alone, batches=1, batch_size=PAIRS)
+    assert beside.latest[1].outcome.tolist() == alone.latest[1].outcome.tolist()
 
 
 @pytest.mark.parametrize("joint", ["reward", "advantage", "none"])

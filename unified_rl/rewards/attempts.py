@@ -2,8 +2,9 @@
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from operator import is_
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
@@ -52,12 +53,20 @@ class Attempts:
     def begin(self, name: str, reward: Reward, part: Rollout) -> None:
         """Scores a part of the next rollout beside what follows, one part after another.
 
-        `__call__` with the rollout of these parts waits for them; with another one it forgets them.
+        `__call__` with the rollout that has the rows of these parts, in whatever order, waits for
+        them; with another one it forgets them.
         """
         if name not in self._threads:
             self._threads[name] = ThreadPoolExecutor(1, thread_name_prefix=f"reward {name}")
         score = self._threads[name].submit(self._in_parts, name, reward, part)
         self._begun.setdefault(name, []).append((part, score))
+
+    def forget(self) -> None:
+        """Asks for nothing more of what was begun."""
+        for parts in self._begun.values():
+            for _, score in parts:
+                score.cancel()
+        self._begun.clear()
 
     def __call__(self, name: str, reward: Reward, rollout: Rollout) -> RewardScores:
         """Scores a rollout.
@@ -71,14 +80,16 @@ class Attempts:
             The reward's own scores, on the CPU.
 
         Raises:
-            RewardError: naming the reward, and chained to its error, where there was no help.
+            RewardError: naming the reward, and chained to its error, where there was no help; or
+                what it gave are not scores of this rollout.
             UserError: the reward's own, as it is.
         """
         started = time.perf_counter()
-        begun = self._taken(name, rollout)
-        if begun:
-            scores = _joined([part.result() for part in begun])
+        places = _places(rollout, [part for part, _ in self._begun.get(name, ())])
+        if places is not None:
+            scores = self._begun_ahead(name).select(places)
         else:
+            self._let_go(name)
             scores = self._in_parts(name, reward, rollout)
         self.seconds[name] = time.perf_counter() - started
         if self.seconds[name] > self.slow_after_s:
@@ -90,12 +101,19 @@ class Attempts:
             )
         return scores
 
-    def _taken(self, name: str, rollout: Rollout) -> list[Future[RewardScores]]:
-        """What was begun of this very rollout; parts of another, given up, are let go."""
-        begun = self._begun.pop(name, [])
-        parts = [answer for part, _ in begun for answer in part.completions]
-        same = len(parts) == len(rollout.completions) and all(map(is_, parts, rollout.completions))
-        return [score for _, score in begun] if same else []
+    def _begun_ahead(self, name: str) -> RewardScores:
+        """The scores of all parts that were begun, one behind the other."""
+        try:
+            found = _joined([score.result() for _, score in self._begun[name]])
+        except BaseException:
+            self.forget()  # what is still to be scored would be paid for in vain
+            raise
+        del self._begun[name]
+        return found
+
+    def _let_go(self, name: str) -> None:
+        """Forgets one reward's parts, so that it is not asked twice at once."""
+        wait([score for _, score in self._begun.pop(name, ()) if not score.cancel()])
 
     def _in_parts(self, name: str, reward: Reward, rollout: Rollout) -> RewardScores:
         scores, shortage = self._asked(name, reward, rollout)
@@ -128,7 +146,7 @@ class Attempts:
         tried = 0
         while True:
             try:
-                return _on_cpu(reward(rollout)), ""
+                return _checked(name, _on_cpu(reward(rollout)), rollout), ""
             except UserError:
                 raise
             except Exception as error:
@@ -157,6 +175,17 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
+def _places(rollout: Rollout, parts: Sequence[Rollout]) -> list[int] | None:
+    """For each row the place of this very row in the parts; None where they are of other rows."""
+    places: dict[tuple[int, int], list[int]] = defaultdict(list)
+    begun = [row for part in parts for row in zip(part.samples, part.completions, strict=True)]
+    for place, (sample, answer) in enumerate(begun):
+        places[id(sample), id(answer)].append(place)
+    rows = list(zip(rollout.samples, rollout.completions, strict=True))
+    found = [places[id(s), id(a)].pop(0) for s, a in rows if places.get((id(s), id(a)))]
+    return found if len(found) == len(rows) == len(begun) else None
+
+
 def _is_shortage(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -166,6 +195,22 @@ def _is_shortage(error: Exception) -> bool:
 
 def _on_cpu(scores: RewardScores) -> RewardScores:
     return RewardScores(*(None if part is None else part.cpu() for part in scores))
+
+
+def _checked(name: str, scores: RewardScores, rollout: Rollout) -> RewardScores:
+    count = len(rollout.samples)
+    if scores.outcome.shape != (count,):
+        raise RewardError(
+            f"reward {name!r} gave outcomes of shape {tuple(scores.outcome.shape)} for "
+            f"{count} completions"
+        )
+    for part, dimensions in (("steps", 2), ("judged", 1)):
+        given = getattr(scores, part)
+        if given is not None and (given.ndim != dimensions or len(given) != count):
+            raise RewardError(
+                f"reward {name!r} gave {part} of shape {tuple(given.shape)} for {count} completions"
+            )
+    return scores
 
 
 def _halves(rollout: Rollout) -> list[Rollout]:

@@ -98,7 +98,6 @@ class HybridReward:
         components: dict[str, RewardScores] = {}
         for name, reward in self.components.items():
             components[name] = self._attempts(name, reward, rollout)
-            _check(name, components[name], rollout)
         weights = {name: reward.weight for name, reward in self.components.items()}
         components = self._finiteness.clean(components, weights, rollout)
         everyone = self.ranks.gather((components, [s.task.value for s in rollout.samples]))
@@ -123,11 +122,15 @@ class HybridReward:
         """Lets rewards that wait for another machine begin with a part of the next rollout.
 
         Args:
-            part: the parts follow each other in the order of the rollout's rows.
+            part: rows of the rollout that no other part has.
         """
         for name, reward in self.components.items():
             if getattr(reward, "waits", False):
                 self._attempts.begin(name, reward, part)
+
+    def forget(self) -> None:
+        """Gives up the rollout whose parts have begun."""
+        self._attempts.forget()
 
     def bind(self, policy: Policy, start: Callable[[], Policy]) -> None:
         """Gives the policy to the components that ask it; see `OwnPolicy`."""
@@ -265,18 +268,3 @@ def _judged(scores: RewardScores) -> Tensor:
 
 def _moments(name: str, values: Tensor) -> dict[str, float]:
     return {name: values.mean().item(), f"{name}_std": values.std(unbiased=False).item()}
-
-
-def _check(name: str, scores: RewardScores, rollout: Rollout) -> None:
-    count = len(rollout.samples)
-    if scores.outcome.shape != (count,):
-        raise RewardError(
-            f"reward {name!r} gave outcomes of shape {tuple(scores.outcome.shape)} for "
-            f"{count} completions"
-        )
-    for part, dimensions in (("steps", 2), ("judged", 1)):
-        given = getattr(scores, part)
-        if given is not None and (given.ndim != dimensions or len(given) != count):
-            raise RewardError(
-                f"reward {name!r} gave {part} of shape {tuple(given.shape)} for {count} completions"
-            )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class RemoteReward:
-    """Scores of a reward that `python -m unified_rl.serve` holds, in one request a rollout.
+    """Scores of a reward that `python -m unified_rl.serve` holds, in one request a rollout or part.
 
     The scores are those of the reward itself, to the last bit, as long as the server does not join
     the requests of several trainers. A server that is away is waited for, with a message; what was
@@ -68,7 +69,7 @@ class RemoteReward:
     ) -> None:
         if not 0 <= weight < float("inf"):
             raise ConfigError(f"weight={weight} must be finite and at least 0 (0: logged only)")
-        if not 0 < timeout_s < float("inf"):
+        if not 0 < timeout_s <= threading.TIMEOUT_MAX:
             raise ConfigError(f"timeout_s={timeout_s} must be above 0 and finite")
         if not restart_wait_s >= 0:
             raise ConfigError(f"restart_wait_s={restart_wait_s} must be at least 0; 0 never waits")

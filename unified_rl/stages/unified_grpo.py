@@ -163,14 +163,14 @@ class UnifiedGRPO(Stage):
         """G completions of each prompt; see `Stage.generator` for `purpose`."""
         samples = repeat_for_groups(prompts, self.group_size)
         generator_of = functools.partial(self.generator_of_part, purpose)
-        trajectory, completions = roll_out(
-            self.policy,
-            samples,
-            self.behaviour,
-            generator_of,
-            self.rollout_batch_size,
-            on_part=self.reward.begin if purpose == 0 else None,
-        )
+        size, begin = self.rollout_batch_size, self.reward.begin
+        try:
+            trajectory, completions = roll_out(
+                self.policy, samples, self.behaviour, generator_of, size, on_part=begin
+            )
+        except BaseException:
+            self.reward.forget()  # else an interrupted run would wait for all that has begun
+            raise
         return Rollout(samples, completions, trajectory, self.group_size)
 
     def choose(self, rollout: Rollout, scores: HybridScores) -> tuple[Rollout, HybridScores]:
