@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
+from tests.stages.training import SHORT, grpo, pair_grpo
 from unified_rl.core.errors import ConfigError
+from unified_rl.core.sample import Task
+from unified_rl.data.reasoning import ReasonedSource
 from unified_rl.runtime.strategies.memory import Load, Sharing, estimate
-from unified_rl.runtime.strategies.preflight import described, require_room
+from unified_rl.runtime.strategies.preflight import described, load_of, require_room, tasks_of
 
 LOAD = Load(
     trained=1000,
@@ -16,7 +19,7 @@ LOAD = Load(
     width=10,
     vocabulary=50,
     tokens=7,
-    drawn_rows=4,
+    cached_tokens=28,
     learnt_rows=2,
 )
 
@@ -27,7 +30,7 @@ def test_one_process_holds_everything():
     assert found.gradients == 1000 * 2
     assert found.optimizer == 1000 * 2 * 2  # two moments in the weights' type
     assert found.reference == 0
-    assert found.cache == 4 * 7 * 2 * 3 * 10 * 2  # rows, tokens, keys and values, layers, width
+    assert found.cache == 28 * 2 * 3 * 10 * 2  # tokens, keys and values, layers, width, bytes
     # a token keeps 17 numbers of the width a layer, and two float32 rows of the vocabulary
     assert found.activations == 2 * 7 * (3 * 17 * 10 * 2 + 2 * 50 * 4)
 
@@ -83,3 +86,38 @@ def test_the_line_names_every_part():
     assert line.startswith("memory a rank, estimated: 2.83e-05 GB of 1 GB (weights 2.4e-06 GB")
     assert "too much" not in line
     assert described(found, 20_000).endswith("; that may be too much")
+
+
+POSITIONS, PROMPT = 9, 64
+"""Of a toy's picture, and what the estimate takes for a prompt."""
+WRITTEN = SHORT.max_text_tokens + 1  # and its end
+DRAWN = POSITIONS + 2  # and its borders
+
+
+def loaded(stage, prompts, *tasks):
+    stage.configure_model()
+    return load_of(stage, prompts, *tasks)
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(1.0, 6), (3.0, 12)])
+def test_pairs_are_drawn_half_by_half(guidance, rows):
+    behaviour = dataclasses.replace(SHORT, guidance_scale=guidance)
+    found = loaded(pair_grpo("janus", group_size=3, behaviour=behaviour), 2)
+    # twins stand beside drawings alone; a question shows a picture
+    drawings, answers = rows * (DRAWN + PROMPT), 6 * (WRITTEN + PROMPT + POSITIONS)
+    assert found.cached_tokens == max(drawings, answers)
+    assert found.tokens == WRITTEN + PROMPT + POSITIONS
+
+
+def test_what_is_drawn_depends_on_the_data():
+    stage = grpo("janus", group_size=3, rollout_batch_size=4)
+    stories = 2 * WRITTEN + DRAWN + PROMPT  # a picture between two texts
+    assert loaded(stage, 2).cached_tokens == 4 * stories
+    drawings = tasks_of([ReasonedSource("train", unit="drawing")])
+    assert loaded(stage, 2, drawings).cached_tokens == 4 * (DRAWN + PROMPT)
+    both = tasks_of([ReasonedSource("train", unit="either")])
+    assert both == (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING)
+    # in one batch, rows that draw wait while others write, and the other way round
+    mixed = 2 * WRITTEN + DRAWN + PROMPT + POSITIONS
+    assert loaded(stage, 2, both).cached_tokens == 4 * mixed
+    assert tasks_of([ReasonedSource("train"), object()]) == (Task.INTERLEAVED,)

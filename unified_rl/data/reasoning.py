@@ -95,6 +95,8 @@ class ReasonedSource:
             raise ConfigError(f"kinds={list(kinds)} must be some of {', '.join(KINDS)}")
         if gold_limit is not None and gold_limit < 1:
             raise ConfigError(f"gold_limit={gold_limit} must be at least 1, or null for no limit")
+        halves = {"drawing": (Task.TEXT_TO_IMAGE,), "question": (Task.UNDERSTANDING,)}
+        self.tasks = halves.get(unit, (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING))
         self._split, self._unit, self._kinds, self._gold = split, unit, tuple(kinds), gold
         self._gold_limit = gold_limit
         self._categories = tuple(categories or CATEGORIES)

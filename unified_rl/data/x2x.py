@@ -30,6 +30,12 @@ UNITS = {
     "question": ("image", "problem", "solution"),
 }
 """What a unit is made of, its kind aside."""
+TASKS = {
+    "pair": (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING),
+    "drawing": (Task.TEXT_TO_IMAGE,),
+    "question": (Task.UNDERSTANDING,),
+}
+"""Of the samples of a unit."""
 KINDS = ("any", "choice", "open")
 CHOICE_NAMES = ("mc", "mcq", "choice", "multiple choice")
 """What the kind of a question with options is called, case and hyphens aside."""
@@ -107,6 +113,7 @@ class PairSource(OrderedRows):
         if not len(table):
             raise DataError(f"{table.path} holds no rows")
         self.path, self.image_size = Path(table.path), image_size
+        self.tasks = TASKS[unit]
         self._image_fit, self._target_fit = image_fit, target_fit
         self._table, self._unit = table, unit
         self._columns = _columns(table, unit, columns or {}, kind)

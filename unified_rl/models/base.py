@@ -255,7 +255,7 @@ class UnifiedPolicy(nn.Module):
             self._require_room(sample, len(row.ids), self.longest_answer(sample.task, behaviour))
         tape = self._tape(rows, shown_images(self, samples), left=True)
         tasks = [sample.task for sample in samples]
-        columns = self._columns_of_batch(tasks, behaviour)
+        columns = self.columns_of_batch(tasks, behaviour)
         draws = torch.tensor([task in DRAWING_TASKS for task in tasks], device=self.device)
         same_as = self._same(samples)
         session = Session(self, tape, behaviour, generator, columns, draws, same_as)
@@ -345,8 +345,11 @@ class UnifiedPolicy(nn.Module):
         images = behaviour.max_image_count if task == Task.INTERLEAVED else 0
         return columns_needed(self, behaviour.max_text_tokens, images)
 
-    def _columns_of_batch(self, tasks: Sequence[Task], behaviour: Behaviour) -> int:
-        """As rows take turns to write and to draw, a mixed batch needs columns for both."""
+    def columns_of_batch(self, tasks: Sequence[Task], behaviour: Behaviour) -> int:
+        """Most tokens that answers drawn at once can take, by their tasks.
+
+        As rows take turns to write and to draw, a mixed batch needs columns for both.
+        """
         if Task.INTERLEAVED in tasks:
             return self.longest_answer(Task.INTERLEAVED, behaviour)
         if set(tasks) == {Task.TEXT_TO_IMAGE}:

@@ -14,7 +14,7 @@ from unified_rl.core.errors import ConfigError, TrainingError
 from unified_rl.core.preference import Preference
 from unified_rl.core.protocols import Policy
 from unified_rl.core.ranks import Ranks
-from unified_rl.core.sample import Pair, Sample
+from unified_rl.core.sample import Pair, Sample, Task
 from unified_rl.core.trajectory import Trajectory
 from unified_rl.models.adapter import frozen_base
 from unified_rl.rewards.hybrid import HybridReward
@@ -43,6 +43,8 @@ class Stage(lightning.LightningModule):
     progress_metrics: tuple[str, ...] = ("loss",)
     takes: type = Sample
     """What its batches hold: `Sample`, `Pair` or `Preference`."""
+    tasks: tuple[Task, ...] = ()
+    """Of the completions that it draws, each task by itself; () leaves them to the data."""
     trains_codec = False
     """Whether the policy's image tokenizer may be trainable."""
     reward: HybridReward | None = None

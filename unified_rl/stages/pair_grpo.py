@@ -9,7 +9,7 @@ from torch import Tensor
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
-from unified_rl.core.sample import Pair
+from unified_rl.core.sample import Pair, Task
 from unified_rl.core.trajectory import Rollout, join
 from unified_rl.objectives.grpo import GrpoObjective
 from unified_rl.objectives.joint import HALVES, joint_advantages, joint_outcome, pair_rows
@@ -44,6 +44,7 @@ class PairGRPO(UnifiedGRPO):
     progress_metrics = ("reward", "reasoning_format", "accuracy")
     groups_of_prompt = HALVES
     takes = Pair
+    tasks = (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING)
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import CapabilityError, ConfigError
 from unified_rl.core.protocols import Policy, Reward
-from unified_rl.core.sample import Completion, DrawnImage, Sample
+from unified_rl.core.sample import Completion, DrawnImage, Sample, Task
 from unified_rl.core.trajectory import Rollout, Trajectory, repeat_for_groups
 from unified_rl.data.self_questions import ask_about
 from unified_rl.objectives.advantages import zero_variance_fraction
@@ -66,6 +66,7 @@ class SelfImprovement(Stage):
     """
 
     progress_metrics = ("reward", "answer_nll", "kl")
+    tasks = (Task.TEXT_TO_IMAGE, Task.UNDERSTANDING)
 
     def __init__(
         self,

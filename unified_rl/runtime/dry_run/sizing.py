@@ -14,7 +14,7 @@ from unified_rl.models.base import UnifiedPolicy
 from unified_rl.models.specimens.published import published_model
 from unified_rl.models.weights import float_dtype
 from unified_rl.runtime.strategies.memory import Load, Memory, Sharing, estimate
-from unified_rl.runtime.strategies.preflight import load_of
+from unified_rl.runtime.strategies.preflight import load_of, tasks_of
 
 _GIGA = 1e9
 _FOUR_BITS = 0.5
@@ -25,7 +25,8 @@ def published_size(config: DictConfig, name: str) -> tuple[Load, Sharing, Memory
     """The load of a rank, how ranks share it, and the memory that it takes.
 
     Args:
-        config: with small stand-ins for checkpoints and judges, all else as in the experiment.
+        config: with small stand-ins for checkpoints, judges and data, all else as in the
+            experiment.
         name: of the published model, as in `conf/model`.
 
     Raises:
@@ -38,7 +39,8 @@ def published_size(config: DictConfig, name: str) -> tuple[Load, Sharing, Memory
     stage.policy = policy
     stage.configure_model()
     sharing = _sharing(config)
-    load = load_of(stage, max(1, config.data.batch_size // sharing.ranks))
+    sources = instantiate(config.data, _convert_="all").sources.values()
+    load = load_of(stage, max(1, config.data.batch_size // sharing.ranks), tasks_of(sources))
     size = torch.empty(0, dtype=float_dtype(config.model.dtype)).element_size()
     load = replace(load, weight_bytes=size)
     memory = estimate(load, sharing)

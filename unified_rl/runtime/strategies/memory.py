@@ -25,7 +25,8 @@ class Load:
         width: of its hidden states.
         vocabulary: width of the larger head.
         tokens: of one completion at its longest, prompt included.
-        drawn_rows: completions drawn at once, guided twins included.
+        cached_tokens: most of all completions that are drawn at once, prompts and guided twins
+            included.
         learnt_rows: completions differentiated at once.
         has_reference: a frozen copy lives on the rank's device.
         recomputes: layers keep no activations.
@@ -38,7 +39,7 @@ class Load:
     width: int
     vocabulary: int
     tokens: int
-    drawn_rows: int
+    cached_tokens: int
     learnt_rows: int
     has_reference: bool = False
     recomputes: bool = False
@@ -107,6 +108,6 @@ def estimate(load: Load, sharing: Sharing) -> Memory:
         gradients=own + handed,
         optimizer=0 if sharing.offloads_optimizer else optimizer,
         reference=whole if load.has_reference else 0,
-        cache=load.drawn_rows * load.tokens * 2 * load.layers * block,
+        cache=load.cached_tokens * 2 * load.layers * block,
         activations=load.learnt_rows * load.tokens * (kept + running + scores),
     )

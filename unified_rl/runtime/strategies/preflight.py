@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
 import lightning
 import torch
 
+from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Task
+from unified_rl.models.base import DRAWING_TASKS, UnifiedPolicy
 from unified_rl.runtime.strategies.fsdp import ShardedStrategy
 from unified_rl.runtime.strategies.memory import Load, Memory, Sharing, estimate
 from unified_rl.stages.base import Stage
@@ -29,7 +32,8 @@ class Preflight(lightning.Callback):
             ConfigError: weights, gradients, optimizer and reference alone are too much.
         """
         batch = getattr(trainer.datamodule, "batch_size", 1)
-        load = load_of(pl_module, max(1, batch // trainer.world_size))
+        sources = getattr(trainer.datamodule, "sources", {}).values()
+        load = load_of(pl_module, max(1, batch // trainer.world_size), tasks_of(sources))
         needed = estimate(load, sharing_of(trainer))
         there = _available(trainer)
         require_room(needed, there)
@@ -65,28 +69,32 @@ def described(needed: Memory, there: int) -> str:
     return f"memory a rank, estimated: {_gb(needed.peak)} of {_gb(there)} ({parts}){warning}"
 
 
-def load_of(stage: Stage, prompts: int) -> Load:
+def load_of(stage: Stage, prompts: int, tasks: tuple[Task, ...] = (Task.INTERLEAVED,)) -> Load:
     """What a stage asks of a rank; a stage that draws nothing has no cache.
 
     Args:
         stage: its policy is there.
         prompts: of the batch that the rank takes.
+        tasks: of the data, which may all stand in one batch; a stage that has tasks of its own
+            draws those, each by itself. Interleaved completions are the longest.
     """
     policy = stage.policy
     parameters = list(policy.parameters())
     word = torch.zeros(1, dtype=torch.long, device=parameters[0].device)
     with stage.whole_weights(), torch.no_grad():
         width = policy.embed_text(word).shape[-1]
-    behaviour = getattr(stage, "behaviour", None)
-    answer = policy.image_positions
-    if behaviour is not None:
-        answer = policy.longest_answer(Task.INTERLEAVED, behaviour)
     rows = prompts * getattr(stage, "group_size", 1)
     drawn = min(rows, getattr(stage, "rollout_batch_size", 0) or rows)
-    if behaviour is None:
-        drawn = 0
-    elif behaviour.guided:
-        drawn *= 2
+    tokens, cached_tokens = policy.image_positions + _PROMPT_TOKENS, 0
+    behaviour: Behaviour | None = getattr(stage, "behaviour", None)
+    if behaviour is not None:
+        batches = [(task,) for task in stage.tasks] or [tasks]
+        columns = [_columns(policy, batch, behaviour) for batch in batches]
+        twins = [behaviour.guided and not set(DRAWING_TASKS).isdisjoint(own) for own in batches]
+        tokens = max(columns)
+        cached_tokens = max(
+            drawn * (1 + has_twin) * own for has_twin, own in zip(twins, columns, strict=True)
+        )
     layers = policy.parameter_groups()["language_model"][0]
     return Load(
         trained=sum(_count(p) for p in parameters if p.requires_grad),
@@ -95,12 +103,20 @@ def load_of(stage: Stage, prompts: int) -> Load:
         layers=len(layers),
         width=width,
         vocabulary=policy.text_vocabulary_size,
-        tokens=answer + _PROMPT_TOKENS,
-        drawn_rows=drawn,
+        tokens=tokens,
+        cached_tokens=cached_tokens,
         learnt_rows=min(rows, getattr(stage, "micro_batch_size", 0) or rows),
         has_reference=bool(stage._start) and stage.reference_device is None,
         recomputes=any("forward" in vars(layer) for layer in layers),
     )
+
+
+def tasks_of(sources: Iterable[object]) -> tuple[Task, ...]:
+    """What sources of data give; interleaved samples where one of them does not say."""
+    given = [getattr(source, "tasks", ()) for source in sources]
+    if not given or not all(given):
+        return (Task.INTERLEAVED,)
+    return tuple(sorted({task for own in given for task in own}))
 
 
 def sharing_of(trainer: lightning.Trainer) -> Sharing:
@@ -119,6 +135,12 @@ def sharing_of(trainer: lightning.Trainer) -> Sharing:
         offloads_optimizer="offload_optimizer" in zero,
         offloads_weights="offload_param" in zero,
     )
+
+
+def _columns(policy: UnifiedPolicy, tasks: Sequence[Task], behaviour: Behaviour) -> int:
+    """Of the longest prompt and answer in a batch of these tasks; a question shows a picture."""
+    shown = policy.shown_positions if Task.UNDERSTANDING in tasks else 0
+    return policy.columns_of_batch(tasks, behaviour) + shown + _PROMPT_TOKENS
 
 
 def _count(parameter: torch.nn.Parameter) -> int:
