@@ -353,6 +353,17 @@ def test_value_that_turns_out_to_be_missing_later(start, read):
     assert (code, err) == (2, "error: below.needed has no value; give one with below.needed=...\n")
 
 
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_options_that_would_hide_each_other_are_refused(start, folder, flags):
+    (folder / "conf/reward/judged.yaml").write_text("visual: {weight: 2.0}\n")
+    code, _, err, seen = start(*flags, "reward=[format,visual,judged]")
+    assert (code, seen) == (2, [])
+    assert err.startswith("error: reward=visual and reward=judged are both called 'visual', so ")
+    assert err.count("\n") == 1
+    assert start("reward=[format,judged]")[0] == 0
+    assert start("reward=[format,visual,judged]", "--cfg", "job")[0] == 0  # only shown
+
+
 OPEN = "width: 8\ncheckpoint: ??? # a folder of weights, or of a run\nmore: [{size: '???'}]\n"
 
 

@@ -23,6 +23,7 @@ from unified_rl.core.errors import ConfigError, nearest
 from unified_rl.runtime.config_groups import Groups, compose, open_hydra
 from unified_rl.runtime.explaining import one_line
 from unified_rl.runtime.missing_values import require_values
+from unified_rl.runtime.namesakes import require_no_namesakes
 from unified_rl.runtime.setting_check import check_reference, check_setting
 
 CHECKED_COMBINATIONS = 64
@@ -74,8 +75,9 @@ def check_command_line(conf: Path, config_name: str, args: argparse.Namespace) -
         args: from `parse_arguments`.
 
     Raises:
-        ConfigError: names the first setting or option that is wrong, and the nearest right one; or
-            the settings that have no value, where jobs are run and not only shown.
+        ConfigError: names the first setting or option that is wrong, and the nearest right one; or,
+            where jobs are run and not only shown, options that hide each other, or the settings
+            that have no value.
     """
     with open_hydra(conf) as loader:
         names = loader.get_group_options("")
@@ -95,6 +97,7 @@ def check_command_line(conf: Path, config_name: str, args: argparse.Namespace) -
         for job in _jobs(overrides, sweeping and not args.cfg):
             cfg = check(job)
             if cfg is not None and not only_shown:
+                require_no_namesakes(cfg, folders)
                 require_values(cfg, config_name, folders)
 
 
