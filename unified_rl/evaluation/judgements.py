@@ -1,8 +1,5 @@
 """What judges are shown of answers and how their scores are read: delimited, strict, kept."""
 
-import hashlib
-import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +11,7 @@ import numpy as np
 from unified_rl.core.errors import ConfigError, RewardError
 from unified_rl.core.sample import Image, Text
 from unified_rl.data.images import read_image
+from unified_rl.evaluation.kept_answers import KeptAnswers
 from unified_rl.rewards.judging import Judge, JudgeQuestion
 
 FEEDBACK, SCORE = "### Feedback", "### Score"
@@ -89,25 +87,16 @@ class CachedJudge:
 
     Args:
         judge: asked what is not there yet.
-        path: of the file, one reply a line.
+        path: of the file, see `KeptAnswers`.
         batch_size: questions that are put to the judge at once.
+
+    Raises:
+        DataError: the file is another one.
     """
 
     def __init__(self, judge: Judge, path: Path, batch_size: int = 16) -> None:
-        self._judge, self._path, self._batch_size = judge, path, batch_size
-        self._who = json.dumps(dict(judge.describe()), sort_keys=True)
-        self._replies: dict[str, str] = {}
-        if path.exists():
-            content = path.read_bytes()
-            for line in content[: content.rfind(b"\n") + 1].splitlines():
-                try:
-                    kept = json.loads(line)
-                    self._replies[str(kept["question"])] = str(kept["reply"])
-                except (ValueError, TypeError, KeyError):
-                    continue  # asked again
-            if content and not content.endswith(b"\n"):
-                with path.open("ab") as file:
-                    file.write(b"\n")
+        self._judge, self._batch_size = judge, batch_size
+        self._kept = KeptAnswers(path, dict(judge.describe()))
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str | None]:
         """One reply a question, in order; see `Judge.ask`."""
@@ -115,39 +104,28 @@ class CachedJudge:
         missing = {
             key: question
             for key, question in zip(keys, questions, strict=True)
-            if key not in self._replies
+            if self._reply(key) is None
         }
         left = list(missing.items())
         for start in range(0, len(left), self._batch_size):
             batch = left[start : start + self._batch_size]
             replies = self._judge.ask([question for _, question in batch])
-            self._keep([(key, r) for (key, _), r in zip(batch, replies, strict=True)])
-        return [self._replies.get(key) for key in keys]
+            for (key, _), reply in zip(batch, replies, strict=True):
+                if reply is not None:
+                    self._kept.put(key, reply)
+        return [self._reply(key) for key in keys]
 
     def describe(self) -> Mapping[str, Any]:
         """What the judge says of itself."""
         return self._judge.describe()
 
-    def _keep(self, replies: Sequence[tuple[str, str | None]]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            for key, reply in replies:
-                if reply is not None:
-                    self._replies[key] = reply
-                    line = json.dumps({"question": key, "reply": reply}, ensure_ascii=True)
-                    file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _reply(self, key: str) -> str | None:
+        kept = self._kept.get(key)
+        return kept if isinstance(kept, str) else None  # whatever else a file may hold
 
     def _key(self, question: JudgeQuestion) -> str:
-        digest = hashlib.sha256(f"{self._who}\0{question.instruction}".encode())
-        for part in question.parts:
-            if isinstance(part, Text):
-                content = part.text.encode("utf-8", "surrogatepass")
-            else:
-                content = str(part.pixels.shape).encode() + part.pixels.tobytes()
-            digest.update(f"\0{type(part).__name__} {len(content)}\0".encode() + content)
-        return digest.hexdigest()[:32]
+        parts = [part.text if isinstance(part, Text) else part.pixels for part in question.parts]
+        return self._kept.key(question.instruction, *parts)
 
 
 class SanityCase(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
 from unified_rl.evaluation.drawings.protocol import model_name
 from unified_rl.evaluation.drawings.question_graphs import QuestionGraph
 from unified_rl.evaluation.drawings.vqa import PictureQuestion, QuestionAnswerer
+from unified_rl.evaluation.kept_answers import KeptAnswers
 
 
 class QuestionRound:

@@ -10,7 +10,6 @@ from unified_rl.core.errors import ConfigError
 from unified_rl.core.protocols import Policy
 from unified_rl.core.sample import Image, Text
 from unified_rl.evaluation.asking import Progress
-from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
 from unified_rl.evaluation.drawings.picture_folder import PictureFolder, Wanted
 from unified_rl.evaluation.drawings.protocol import (
     PICTURES_ONLY,
@@ -35,6 +34,7 @@ from unified_rl.evaluation.drawings.wise_scores import (
     wiscore,
 )
 from unified_rl.evaluation.estimates import Estimate, estimate, macro_estimate
+from unified_rl.evaluation.kept_answers import KeptAnswers
 from unified_rl.evaluation.record import Evaluation, GalleryEntry
 from unified_rl.rewards.judging import Judge, JudgeQuestion
 

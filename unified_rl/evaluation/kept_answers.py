@@ -18,8 +18,8 @@ LINE_BYTES = 2**20
 class KeptAnswers:
     """A file of JSON lines, one an answer; it grows by whole lines and outlives a kill.
 
-    An answer is found by what was asked: change the picture, the question, or the model that is
-    asked, and it is another one.
+    An answer is found by what was asked: change a picture, a text, or the model that is asked, and
+    it is another one.
 
     Args:
         path: of the file, made with the first answer; a half line at its end, as a kill leaves,
@@ -37,11 +37,15 @@ class KeptAnswers:
         if path.is_file():
             self._load()
 
-    def key(self, pixels: np.ndarray, question: str) -> str:
-        """What stands for a question about a picture to this model."""
-        digest = hashlib.sha256(f"{self._asked}\n{pixels.shape}\n".encode())
-        digest.update(np.ascontiguousarray(pixels).tobytes())
-        digest.update(question.encode("utf-8", "surrogatepass"))
+    def key(self, *parts: str | np.ndarray) -> str:
+        """What stands for a question, its texts and pictures in order, to this model."""
+        digest = hashlib.sha256(self._asked.encode())
+        for part in parts:
+            if isinstance(part, str):
+                shape, content = "", part.encode("utf-8", "surrogatepass")
+            else:
+                shape, content = str(part.shape), np.ascontiguousarray(part).tobytes()
+            digest.update(f"\0{type(part).__name__} {shape} {len(content)}\0".encode() + content)
         return digest.hexdigest()[:32]
 
     def get(self, key: str) -> Any:
@@ -49,10 +53,12 @@ class KeptAnswers:
         return self._known.get(key)
 
     def put(self, key: str, answer: Any) -> None:
-        """Keeps an answer, JSON-able and not None."""
+        """Keeps an answer, JSON-able and not None; one of over `LINE_BYTES` in memory alone."""
         self._known[key] = answer
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, "answer": answer}) + "\n"
+        if len(line) > LINE_BYTES:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unified_rl.core.errors import DataError
-from unified_rl.evaluation.drawings.kept_answers import KeptAnswers
+from unified_rl.evaluation.kept_answers import LINE_BYTES, KeptAnswers
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
@@ -25,6 +25,16 @@ def test_answers_are_found_by_what_was_asked_of_whom(tmp_path):
         key,
     }
     assert len(others) == 5
+
+
+def test_an_answer_too_long_for_a_line_takes_no_other_with_it(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    kept = KeptAnswers(path, {})
+    for key, answer in (("a", "yes"), ("b", "x" * LINE_BYTES), ("c", "no")):
+        kept.put(key, answer)
+    assert len(kept.get("b")) == LINE_BYTES
+    again = KeptAnswers(path, {})
+    assert [again.get(key) for key in "abc"] == ["yes", None, "no"]
 
 
 def test_half_a_line_is_cut_off_and_the_next_stands_on_its_own(tmp_path):
