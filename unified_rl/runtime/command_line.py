@@ -97,7 +97,9 @@ def check_command_line(conf: Path, config_name: str, args: argparse.Namespace) -
         for job in _jobs(overrides, sweeping and not args.cfg):
             cfg = check(job)
             if cfg is not None and not only_shown:
-                require_no_namesakes(cfg, folders)
+                texts = [*extra, *(str(setting.input_line) for setting in job)]
+                found = loader.compute_defaults_list(config_name, texts, RunMode.RUN)
+                require_no_namesakes(found.defaults, config_name, folders)
                 require_values(cfg, config_name, folders)
 
 

@@ -1,38 +1,48 @@
 """Options of one group that are chosen together and would become one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.default_element import ResultDefault
+from omegaconf import OmegaConf
 
 from unified_rl.core.errors import ConfigError
 
 
-def require_no_namesakes(cfg: DictConfig, folders: Sequence[Path]) -> None:
+def require_no_namesakes(
+    chosen: Iterable[ResultDefault], config_name: str, folders: Sequence[Path]
+) -> None:
     """Refuses options of a group whose files have the same name at their top.
 
-    Hydra would merge them into one, mostly the last, without a word.
+    Hydra would merge them into one, mostly the last, without a word. Options that an option takes
+    along to change them are left to it.
 
     Args:
-        cfg: composed, with Hydra's own node.
+        chosen: what a config is composed of.
+        config_name: of the primary config.
         folders: where configs are searched.
 
     Raises:
         ConfigError: names the two options and their name.
     """
-    for group, chosen in cfg.hydra.runtime.choices.items():
-        if not OmegaConf.is_list(chosen) and not isinstance(chosen, list):
+    owners: dict[tuple[str, str], str] = {}
+    for one in chosen:
+        group, _, option = str(one.config_path).partition("/")
+        # of a list of options none can be overridden by itself
+        if (
+            one.parent != config_name.removesuffix(".yaml")
+            or one.override_key is not None
+            or not option
+        ):
             continue
-        owners: dict[str, str] = {}
-        for option in dict.fromkeys(chosen):
-            for name in _names(f"{group}/{str(option).removesuffix('.yaml')}.yaml", folders):
-                if name in owners:
-                    raise ConfigError(
-                        f"{group}={owners[name]} and {group}={option} are both called {name!r}, "
-                        "so that one would hide the other; choose one of them, or write one out "
-                        f'under another name: "+{group}.NAME={{_target_: ..., ...}}"'
-                    )
-                owners[name] = option
+        for name in _names(f"{group}/{option}.yaml", folders):
+            other = owners.setdefault((group, name), option)
+            if other != option:
+                raise ConfigError(
+                    f"{group}={other} and {group}={option} are both called {name!r}, so that one "
+                    "would hide the other; choose one of them, or write one out under another "
+                    f'name: "+{group}.NAME={{_target_: ..., ...}}"'
+                )
 
 
 def _names(file: str, folders: Sequence[Path]) -> list[str]:
