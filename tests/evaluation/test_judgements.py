@@ -118,13 +118,13 @@ def test_a_torn_line_is_asked_again(tmp_path):
     assert len(judge.asked) == 3
 
 
-def test_a_kept_reply_that_is_no_text_is_no_score(tmp_path):
+def test_a_kept_reply_that_is_no_text_is_asked_for_again(tmp_path):
     file = tmp_path / "kept.jsonl"
     judge = Grading(lambda question: "### Score\n6")
     CachedJudge(judge, file).ask([asked("a")])
-    file.write_text(json.dumps({**json.loads(file.read_text()), "reply": 6}) + "\n")
-    (reply,) = CachedJudge(judge, file).ask([asked("a")])
-    assert read_score(reply, 6) is None and len(judge.asked) == 1
+    file.write_text(json.dumps({**json.loads(file.read_text()), "answer": 6}) + "\n")
+    assert CachedJudge(judge, file).ask([asked("a")]) == ["### Score\n6"]
+    assert len(judge.asked) == 2
 
 
 @pytest.mark.parametrize(
