@@ -1,5 +1,6 @@
 """Every experiment of full scale has a target, and every target an experiment."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -34,8 +35,13 @@ def test_targets_and_experiments_are_the_same():
     ],
 )
 def test_a_target_passes_on_what_it_is_given(given, wanted):
-    command = ["make", "--dry-run", "train-corl-unified", *given]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--dry-run", "--no-print-directory", "train-corl-unified", *given]
+    # the tests themselves may run under make, which hands its own settings down
+    inherited = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "CHECKPOINT")
+    alone = {name: value for name, value in os.environ.items() if name not in inherited}
+    shown = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, env=alone
+    ).stdout
     assert (
         shown.splitlines()[-1].split() == f".venv/bin/python -m unified_rl.train {wanted}".split()
     )
