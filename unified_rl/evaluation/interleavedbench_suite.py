@@ -1,7 +1,5 @@
 """InterleavedBench: interleaved answers to its questions, and five aspects of them scored."""
 
-import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,20 +8,19 @@ from typing import Any
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.durable import write_text
-from unified_rl.core.errors import ConfigError
 from unified_rl.evaluation import interleavedbench as bench
-from unified_rl.evaluation.answer_folder import Answered, AnswerFolder, weights_digest
+from unified_rl.evaluation.answer_folder import Answered
+from unified_rl.evaluation.asked_questions import AskedQuestions
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.estimates import Estimate, estimate, macro_estimate
-from unified_rl.evaluation.judgements import CachedJudge, opened, read_score, require_sound
-from unified_rl.evaluation.question_file import Question, json_lines, read_questions
+from unified_rl.evaluation.judgements import CachedJudge, opened, read_score
+from unified_rl.evaluation.question_file import Question, json_lines
 from unified_rl.evaluation.record import Evaluation
-from unified_rl.evaluation.shown_answers import shown_answers
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.rewards.judging import Judge
 
 ANSWERS_FOLDER, OUTPUT = "interleavedbench", "output.json"
-VERDICTS, SKIPPED, JUDGEMENTS = "verdicts.jsonl", "skipped.jsonl", "judgements.jsonl"
+VERDICTS = "verdicts.jsonl"
 OTHER_WORDING = "asked in words of ours; not comparable with InterleavedBench's own numbers"
 
 Scores = Mapping[tuple[str, str], tuple[int | None, str | None]]
@@ -72,27 +69,15 @@ class InterleavedBenchSuite:
         behaviour: Behaviour = Behaviour(),  # noqa: B008 - frozen
         gallery_count: int = 24,
     ) -> None:
-        if min(count, gallery_count) < 0 or batch_size < 1:
-            raise ConfigError(
-                f"count={count} and gallery_count={gallery_count} must be 0 or more, and "
-                f"batch_size={batch_size} at least 1"
-            )
         root = Path(path).parent if image_root is None else Path(image_root)
-        self._questions, self._skipped = read_questions(Path(path), bench.parser(root), count)
+        self._questionnaire = AskedQuestions(
+            path, folder, bench.parser(root), count, seed, batch_size, behaviour, gallery_count
+        )
+        self._questions = self._questionnaire.questions
         self._folder, self._model, self._judge = Path(folder), model, judge
-        self._behaviour, self._batch_size = behaviour, batch_size
-        self._gallery_count = gallery_count
         kinds = sorted({question.kind for question in self._questions})
-        self.settings: dict[str, Any] = {
-            "questions": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16],
-            "question_count": len(self._questions),
-            "skipped_rows": len(self._skipped),
-            "picture_tasks": [kind for kind in kinds if bench.is_picture_task(kind)],
-            "count": count,
-            "seed": seed,
-            "batch_size": batch_size,
-            "behaviour": dataclasses.asdict(behaviour),
-        }
+        picture_tasks = [kind for kind in kinds if bench.is_picture_task(kind)]
+        self.settings = {**self._questionnaire.settings, "picture_tasks": picture_tasks}
 
     def run(
         self,
@@ -111,23 +96,15 @@ class InterleavedBenchSuite:
             RewardError: the judge does not tell good answers from bad ones.
             ConfigError: the folder holds answers of another policy or other settings.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        judge = self._judge and CachedJudge(self._judge, self._folder / JUDGEMENTS)
-        if judge is not None:
-            cases = bench.sanity_set()
-            require_sound(judge, cases, lambda reply: read_score(reply, bench.GREATEST))
+        judge = self._questionnaire.sound_judge(self._judge, bench.sanity_set(), bench.GREATEST)
         seed = self.settings["seed"] if generator_seed is None else generator_seed
         settings = {**self.settings, "generator_seed": seed}
-        origin = {**settings, "weights": weights_digest(policy)}
         kept = self._folder / ANSWERS_FOLDER
-        requests = [question.request for question in self._questions]
-        answers = AnswerFolder(kept, origin).ask(
-            policy, requests, self._behaviour, self._batch_size, seed, progress
-        )
+        answers = self._questionnaire.answered(policy, ANSWERS_FOLDER, settings, progress)
         self._write_output(kept, answers)
         scores = {} if judge is None else self._scores(judge, answers)
         self._write_verdicts(scores, answers)
-        metrics = self._answer_metrics(answers)
+        metrics = self._questionnaire.shares(answers)
         labels = {}
         if judge is not None:
             settings["judge"] = dict(judge.describe())
@@ -138,14 +115,12 @@ class InterleavedBenchSuite:
             settings=settings,
             metrics=metrics,
             labels=labels,
-            gallery=shown_answers(self._questions, answers, self._gallery_count),
+            gallery=self._questionnaire.gallery(answers),
         )
 
     def _write_output(self, folder: Path, answers: Mapping[str, Answered]) -> None:
         rows = [_output_row(q, answers[q.id], folder, self._model) for q in self._questions]
         write_text(folder / OUTPUT, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        skipped = [row._asdict() for row in self._skipped]
-        write_text(self._folder / SKIPPED, json_lines(skipped))
 
     def _scores(self, judge: CachedJudge, answers: Mapping[str, Answered]) -> Scores:
         """Of every aspect that counts; what is missing scores 0 without asking."""
@@ -164,15 +139,6 @@ class InterleavedBenchSuite:
             for aspect, reply in zip(asked, replies, strict=True):
                 scores[question.id, aspect] = read_score(reply, bench.GREATEST), reply
         return scores
-
-    def _answer_metrics(self, answers: Mapping[str, Answered]) -> dict[str, Estimate]:
-        asked = [answers[q.id] for q in self._questions if not answers[q.id].unasked]
-        if not asked:
-            return {}
-        return {
-            "with_image": estimate([float(bool(answer.images)) for answer in asked]),
-            "finished": estimate([float(answer.finished) for answer in asked]),
-        }
 
     def _score_metrics(self, scores: Scores) -> dict[str, Estimate]:
         by_aspect: dict[str, tuple[list[float], list[str]]] = {}

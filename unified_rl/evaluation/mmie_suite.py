@@ -1,7 +1,5 @@
 """MMIE: interleaved answers to its questions, files for its scorer, and scores."""
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +7,10 @@ from typing import Any
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.durable import write_text
-from unified_rl.core.errors import ConfigError
 from unified_rl.core.sample import Image
 from unified_rl.evaluation import mmie
-from unified_rl.evaluation.answer_folder import Answered, AnswerFolder, weights_digest
+from unified_rl.evaluation.answer_folder import Answered
+from unified_rl.evaluation.asked_questions import AskedQuestions
 from unified_rl.evaluation.asking import Progress
 from unified_rl.evaluation.estimates import Estimate, estimate, macro_estimate
 from unified_rl.evaluation.judgements import (
@@ -21,16 +19,14 @@ from unified_rl.evaluation.judgements import (
     opened,
     read_score,
     read_score_as_released,
-    require_sound,
 )
-from unified_rl.evaluation.question_file import Question, json_lines, read_questions
+from unified_rl.evaluation.question_file import Question, json_lines
 from unified_rl.evaluation.record import Evaluation
-from unified_rl.evaluation.shown_answers import shown_answers
 from unified_rl.models.base import UnifiedPolicy
 from unified_rl.rewards.judging import Judge
 
 SCORER_FOLDER, SCORER_INPUT = "mmie", "data.json"
-VERDICTS, SKIPPED, JUDGEMENTS = "verdicts.jsonl", "skipped.jsonl", "judgements.jsonl"
+VERDICTS = "verdicts.jsonl"
 OTHER_JUDGE = "scored by a judge and a rubric of ours; not comparable with MMIE's own scorer"
 
 
@@ -77,26 +73,15 @@ class MmieSuite:
         behaviour: Behaviour = Behaviour(),  # noqa: B008 - frozen
         gallery_count: int = 24,
     ) -> None:
-        if min(count, gallery_count) < 0 or batch_size < 1:
-            raise ConfigError(
-                f"count={count} and gallery_count={gallery_count} must be 0 or more, and "
-                f"batch_size={batch_size} at least 1"
-            )
         check_scoring(judge, feedback)
         self._root = Path(path).parent if image_root is None else Path(image_root)
-        self._questions, self._skipped = read_questions(Path(path), mmie.parser(self._root), count)
+        self._questionnaire = AskedQuestions(
+            path, folder, mmie.parser(self._root), count, seed, batch_size, behaviour, gallery_count
+        )
+        self._questions = self._questionnaire.questions
+        self.settings = self._questionnaire.settings
         self._folder, self._feedback, self._model = Path(folder), feedback, model
-        self._judge, self._behaviour = judge, behaviour
-        self._batch_size, self._gallery_count = batch_size, gallery_count
-        self.settings: dict[str, Any] = {
-            "questions": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16],
-            "question_count": len(self._questions),
-            "skipped_rows": len(self._skipped),
-            "count": count,
-            "seed": seed,
-            "batch_size": batch_size,
-            "behaviour": dataclasses.asdict(behaviour),
-        }
+        self._judge, self._batch_size = judge, batch_size
 
     def run(
         self,
@@ -116,18 +101,11 @@ class MmieSuite:
             DataError: the feedback is to other answers.
             ConfigError: the folder holds answers of another policy or other settings.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        judge = self._judge and CachedJudge(self._judge, self._folder / JUDGEMENTS)
-        if judge is not None:
-            require_sound(judge, mmie.sanity_set(), lambda reply: read_score(reply, mmie.GREATEST))
+        judge = self._questionnaire.sound_judge(self._judge, mmie.sanity_set(), mmie.GREATEST)
         seed = self.settings["seed"] if generator_seed is None else generator_seed
         settings = {**self.settings, "generator_seed": seed}
-        origin = {**settings, "weights": weights_digest(policy)}
         scorer = self._folder / SCORER_FOLDER
-        requests = [question.request for question in self._questions]
-        answers = AnswerFolder(scorer, origin).ask(
-            policy, requests, self._behaviour, self._batch_size, seed, progress
-        )
+        answers = self._questionnaire.answered(policy, SCORER_FOLDER, settings, progress)
         rows = self._write_scorer_input(scorer, answers)
         replies = self._replies(judge, rows, answers)
         self._write_verdicts(replies, answers)
@@ -140,7 +118,7 @@ class MmieSuite:
             settings=settings,
             metrics=self._metrics(answers, replies),
             labels=labels,
-            gallery=shown_answers(self._questions, answers, self._gallery_count),
+            gallery=self._questionnaire.gallery(answers),
         )
 
     def _write_scorer_input(
@@ -158,8 +136,6 @@ class MmieSuite:
             if not answers[question.id].unasked
         ]
         write_text(scorer / SCORER_INPUT, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        skipped = [row._asdict() for row in self._skipped]
-        write_text(self._folder / SKIPPED, json_lines(skipped))
         return rows
 
     def _replies(
@@ -193,11 +169,7 @@ class MmieSuite:
     def _metrics(
         self, answers: Mapping[str, Answered], replies: Mapping[str, str | None] | None
     ) -> dict[str, Estimate]:
-        asked = [answers[q.id] for q in self._questions if not answers[q.id].unasked]
-        metrics: dict[str, Estimate] = {}
-        if asked:
-            metrics["with_image"] = estimate([float(bool(answer.images)) for answer in asked])
-            metrics["finished"] = estimate([float(answer.finished) for answer in asked])
+        metrics = self._questionnaire.shares(answers)
         if replies is None:
             return metrics
         said = [replies.get(question.id) for question in self._questions]
