@@ -125,6 +125,22 @@ def test_draw_returns_the_log_prob_of_what_it_drew():
     assert chosen.tolist() == [log_probs[row, token] for row, token in enumerate(ids)]
 
 
+def test_draw_is_torch_multinomial_to_the_token():
+    logits = torch.randn(64, 300, generator=torch.Generator().manual_seed(1))
+    log_probs = log_distribution(logits, Sampling(top_k=40))
+    for seed in range(20):
+        one, other = (torch.Generator().manual_seed(seed) for _ in range(2))
+        ids, _ = draw(log_probs, one)
+        theirs = torch.multinomial(log_probs.exp(), 1, generator=other)
+        assert torch.equal(ids, theirs[:, 0])
+
+
+def test_what_is_no_distribution_is_drawn_with_a_log_prob_that_is_no_number():
+    log_probs = log_distribution(torch.tensor([[0.0, math.nan], [0.0, 1.0]]), Sampling())
+    chosen = draw(log_probs, torch.Generator().manual_seed(0))[1]
+    assert chosen.isnan().tolist() == [True, False]
+
+
 def test_draw_follows_the_distribution():
     count = 4000
     log_probs = HALVES.expand(count, -1)

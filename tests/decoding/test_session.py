@@ -9,6 +9,7 @@ from tests.toys import FAMILIES, build
 from tests.toys.samples import drawings, questions
 from tests.toys.watching import rows_read
 from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import TrainingError
 from unified_rl.decoding.session import Session
 from unified_rl.decoding.tape import Columns, Kind, Tape
 
@@ -193,3 +194,14 @@ def test_answers_that_end_leave_the_batch(policy, monkeypatch):
     assert read[-1] == 8
     assert torch.equal(lean.tape["ids"], whole.tape["ids"])
     assert (lean.logprobs - whole.logprobs).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("ask", [drawings, questions])
+def test_probabilities_that_are_no_numbers_are_told(policy, ask):
+    generator = torch.Generator()
+    policy.sample(ask(2), Behaviour(), generator)
+    for part in policy.parameter_groups()["language_model"]:
+        for parameter in part.parameters():
+            parameter.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="not numbers"):
+        policy.sample(ask(2), Behaviour(), generator)

@@ -13,6 +13,7 @@ from unified_rl.decoding.cache import PrefixCache
 from unified_rl.decoding.decoder import LibraryDecoder
 from unified_rl.models import column_attention, fixed_steps, lean_llama
 from unified_rl.models.lean_llama import LeanLlama, is_lean
+from unified_rl.models.packed_layer import PackedLayer
 
 WIDTH, COLUMNS = 32, 12
 SIZES = {
@@ -69,7 +70,7 @@ def reads(decoder, device="cpu"):
         past = torch.ones(COLUMNS, COLUMNS, dtype=torch.bool).tril()[span, : span.stop]
         mask = (seen & past)[:, None]
         given = embeds[rows, span], mask, positions[rows, span]
-        found.append(decoder.read(*(tensor.to(device) for tensor in given)))
+        found.append(decoder.read(*(tensor.to(device) for tensor in given)).clone())
 
     both = torch.arange(2)
     read(both, slice(0, 5))
@@ -132,7 +133,7 @@ def test_steps_of_fixed_shape_keep_their_addresses():
 def test_keys_and_values_are_given_back_with_the_session(fixed):
     decoder = LeanLlama(llama(), COLUMNS, fixed)
     reads(decoder)
-    keys = weakref.ref(decoder._layers[0].keys)
+    keys = weakref.ref(decoder._kept.keys[0])
     gc.disable()  # a cycle would hold gigabytes until the collector comes by
     try:
         del decoder
@@ -224,3 +225,40 @@ def test_shards_are_left_to_the_library():
     model = llama()
     model.layers[0].mlp.up_proj.weight = nn.Parameter(torch.empty(0))  # as ZeRO-3 leaves it
     assert not is_lean(model)
+
+
+def test_plain_layers_are_packed_and_others_are_not(monkeypatch):
+    def is_packed(model):
+        return isinstance(LeanLlama(model, COLUMNS)._layers[0], PackedLayer)
+
+    assert is_packed(llama())
+    assert not is_packed(llama(hidden_act="gelu"))
+    assert not is_packed(llama().bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_packed(llama())
+    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+        assert not is_packed(llama())
+    adapted = llama()
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=list(ADAPTED)), adapted)
+    assert not is_packed(adapted)
+    monkeypatch.setattr(lean_llama, "PACKED_BYTES", 0)
+    assert not is_packed(llama())
+
+
+@torch.no_grad()
+def test_other_activations_and_scales_read_the_same():
+    assert_alike(llama(hidden_act="gelu"))
+    scaled = llama()
+    for layer in scaled.layers:
+        layer.self_attn.scaling *= 0.5
+    assert_alike(scaled)
+
+
+def test_what_it_reads_has_no_gradient():
+    for fixed in (False, True):
+        found = LeanLlama(llama(), COLUMNS, fixed).read(
+            torch.randn(1, 1, WIDTH, requires_grad=True),
+            torch.ones(1, 1, 1, 1, dtype=torch.bool),
+            torch.zeros(1, 1, dtype=torch.long),
+        )
+        assert not found.requires_grad

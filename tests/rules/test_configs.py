@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
@@ -129,6 +130,14 @@ def test_every_rung_changes_the_reward(rung: str) -> None:
 def test_every_behaviour_builds(behaviour: str) -> None:
     config = compose("train", [f"behaviour={behaviour}"])
     assert isinstance(instantiate(config.behaviour), Behaviour)
+
+
+def test_runs_on_a_cpu_add_up_in_one_order() -> None:
+    try:
+        instantiate(compose("train").trainer, limit_train_batches=1, logger=False)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_the_released_bug_is_one_setting_away() -> None:

@@ -65,6 +65,9 @@ def _truncation(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(log_probs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability.
 
+    Tokens are those of `torch.multinomial`, whose race is run here without its checks: they wait
+    for the device at every token. What is not a number goes on as a log-prob that is none.
+
     Args:
         log_probs: (R, V).
         generator: on the device of `log_probs`.
@@ -72,5 +75,6 @@ def draw(log_probs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     Returns:
         ids (R,) int64 and their log-probs (R,).
     """
-    ids = torch.multinomial(log_probs.exp(), 1, generator=generator)
+    times = torch.empty_like(log_probs).exponential_(generator=generator)
+    ids = (log_probs.exp() / times).argmax(-1, keepdim=True)
     return ids.squeeze(-1), log_probs.gather(-1, ids).squeeze(-1)

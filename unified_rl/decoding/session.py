@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unified_rl.core.behaviour import Behaviour
+from unified_rl.core.errors import TrainingError
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.decodable import Decodable
 from unified_rl.decoding.tape import Kind, Tape
@@ -164,7 +165,7 @@ class Session:
         self.logprobs[:, column] = logprobs
         embeds = room.embed(codes[:, None])
         if self.guided:
-            codes, embeds = codes.repeat(2, 1), embeds.repeat(2, 1, 1)
+            codes, embeds = torch.cat([codes, codes]), torch.cat([embeds, embeds])
         self.ids[:, column] = codes
         step = column - room.start
         hidden = self._decode(
@@ -197,7 +198,17 @@ class Session:
         self.records[name][:, self.cursor : self.cursor + value.shape[1]] = value
 
     def trajectory(self) -> Trajectory:
-        """The rows without padding and gaps in front, so that it owes nothing to the batch."""
+        """The rows without padding and gaps in front, so that it owes nothing to the batch.
+
+        Raises:
+            TrainingError: a token was drawn from what is no distribution.
+        """
+        if bool(self.logprobs.isnan().any()):
+            raise TrainingError(
+                "the policy gives tokens probabilities that are not numbers: weights, or what it "
+                "was shown, hold NaN or infinity; go back to an earlier checkpoint, and lower the "
+                "learning rate or the gradient's clipping if it comes again"
+            )
         ids, kind = self.ids[: self.rows, : self.cursor], self.kind[: self.rows, : self.cursor]
         width = self.prompt.kind.shape[1]
         twin_ids, twin_kind = self.model.nullify(ids[:, width:], kind[:, width:])

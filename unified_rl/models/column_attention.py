@@ -1,6 +1,7 @@
-"""Attention of one column a row to keys and values in buffers, as a CPU does it fastest."""
+"""Keys and values in buffers, and attention of one column a row to them, as suits a CPU."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,8 +9,55 @@ from torch import Tensor
 
 HUGE_BYTES = 2**22
 """From this size on NumPy asks for huge pages; smaller memory is given out again by `malloc`."""
+_STRIDE = 16
+"""Columns are a multiple of so many, an odd one: what is written far apart by powers of two falls
+into the same lines of a cache."""
 _ALIGNMENT = 64
 """Bytes, as torch's own allocator has it."""
+
+
+class Kept:
+    """Keys and values of all layers of a session: (R, heads, columns, head width) each.
+
+    Args:
+        layers: of the model.
+        heads: that keys have.
+        columns: that may be kept at most.
+        width: of a head.
+        blank: whether columns that were never written are looked at, and so must be numbers.
+    """
+
+    def __init__(
+        self, layers: int, heads: int, columns: int, width: int, blank: bool = False
+    ) -> None:
+        self.heads, self._layers, self._blank = heads, layers, blank
+        self._columns, self._width = (-(-columns // _STRIDE) | 1) * _STRIDE, width
+        self.keys: Sequence[Tensor] = ()
+        self.values: Sequence[Tensor] = ()
+
+    def put(
+        self, layer: int, keys: Tensor, values: Tensor, place: Tensor | slice, seen: int
+    ) -> tuple[Tensor, Tensor]:
+        """Writes a layer's (R, heads, n, head width) to a place; the first `seen` columns."""
+        if not self.keys:
+            self.keys, self.values = self._room(len(keys), values)
+        kept, valued = self.keys[layer], self.values[layer]
+        kept[:, :, place], valued[:, :, place] = keys, values
+        return kept[:, :, :seen], valued[:, :, :seen]
+
+    def spread(self, rows: Tensor, filled: int) -> None:
+        """Goes on with other rows, (R',) int64, of whose columns the first `filled` count."""
+        old = (*self.keys, *self.values)
+        self.keys, self.values = self._room(len(rows), old[0])
+        for new, before in zip((*self.keys, *self.values), old, strict=True):
+            new[:, :, :filled] = before[rows, :, :filled]
+
+    def _room(self, rows: int, like: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        shape = (2, self._layers, rows, self.heads, self._columns, self._width)
+        keys, values = like.new_zeros(shape) if self._blank else buffer(shape, like)
+        if like.device.type == "cpu":  # `attend` adds up keys as it adds up values: along columns
+            keys = keys.view(*shape[1:4], self._width, self._columns).transpose(-1, -2)
+        return keys.unbind(), values.unbind()
 
 
 def buffer(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -27,26 +75,29 @@ def buffer(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return raw[start : start + size].view(like.dtype).view(shape)
 
 
+def reads_column(hidden: Tensor) -> bool:
+    """Whether `attend` is for columns like these, (R, n, width)."""
+    return hidden.shape[1] == 1 and hidden.device.type == "cpu"
+
+
 def row_mask(mask: Tensor, heads: int) -> Tensor:
     """(R, 1, 1, columns) to add -> (R * heads, 1, columns), for `attend`."""
     return mask.expand(-1, heads, -1, -1).flatten(0, 1)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
     """Softmax attention by two batched products: less to do for one column than a blocked kernel.
 
     Args:
-        queries: (R, heads, n, width), n queries that share a head of keys.
+        queries: (R, heads * n, 1, width), where n that follow one another share a head of keys.
         keys: (R, heads, columns, width).
         values: (R, heads, columns, width).
         mask: (R * heads, 1, columns) to add.
+        scale: of the products of queries and keys.
 
     Returns:
-        (R, heads, n, width).
+        (R, heads * n, 1, width).
     """
-    scale = queries.shape[-1] ** -0.5
-    scores = torch.baddbmm(
-        mask, queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), alpha=scale
-    )
-    mixed = torch.bmm(scores.softmax(-1), values.flatten(0, 1))
-    return mixed.view(queries.shape)
+    asked = queries.reshape(len(mask), -1, queries.shape[-1])
+    scores = torch.baddbmm(mask, asked, keys.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(queries.shape)

@@ -1,6 +1,7 @@
 """A Llama that reads a few columns at a time, without what a whole pass brings along."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch.nn import functional
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from unified_rl.models.column_attention import attend, buffer, row_mask
+from unified_rl.models.column_attention import Kept, attend, reads_column, row_mask
 from unified_rl.models.fixed_steps import BUCKET, FixedSteps
+from unified_rl.models.packed_layer import Norm, PackedLayer, packs
 
 PACKED_BYTES = 2**31
 """Up to this size weights are laid out anew for a session: one product for three, and on a CPU in
@@ -39,12 +41,34 @@ def _is_whole(parameter: nn.Parameter) -> bool:
     return not distributed and parameter.numel() > 0
 
 
+class Layer(Protocol):
+    """One block of a model; its keys and values are kept among those of all."""
+
+    def read(
+        self, hidden: Tensor, mask: Tensor, turns: Tensor, place: Tensor | slice, seen: int
+    ) -> Tensor:
+        """Reads n columns of R rows: (R, n, width) -> (R, n, width).
+
+        Args:
+            hidden: (R, n, width).
+            mask: (R, 1, n, seen) to add; for `reads_column` what `row_mask` makes of it.
+            turns: (R, n, ...), what `turns` gave for the positions of the columns.
+            place: where they are kept.
+            seen: how many kept columns may be looked at.
+        """
+        ...
+
+    @staticmethod
+    def turns(cosine: Tensor, sine: Tensor) -> Tensor:
+        """(positions, head width) each, of the library -> (positions, ...)."""
+        ...
+
+
 class LeanLlama:
     """The decoder of one session (see `decoding.decoder.Decoder`).
 
-    It calls the library's norms, activations and, where they are adapted, linear layers, in the
-    library's order; what it leaves out is bookkeeping. Keys and values lie in buffers of fixed
-    size. Weights are read when it is made, so it serves one policy between two updates.
+    What it leaves out is bookkeeping. Keys and values lie in buffers of fixed size. Weights are
+    read when it is made, so it serves one policy between two updates, and gives no gradients.
 
     Args:
         model: `is_lean`.
@@ -53,28 +77,35 @@ class LeanLlama:
     """
 
     def __init__(self, model: LlamaModel, columns: int, fixed: bool | None = None) -> None:
-        config = model.config
         self._capture = model.norm.weight.device.type == "cuda"
         self._fixed = self._capture if fixed is None else fixed
         if self._fixed:
             columns = -(-columns // BUCKET) * BUCKET
-        self._columns, self._norm = columns, model.norm
+        self._columns = columns
+        attention = model.layers[0].self_attn
+        heads = model.config.num_key_value_heads
+        self._kept = Kept(len(model.layers), heads, columns, attention.head_dim, self._fixed)
         size = sum(p.numel() * p.element_size() for p in model.layers.parameters())
-        self._layers = [_Layer(layer, size <= PACKED_BYTES) for layer in model.layers]
-        self._head_width = model.layers[0].self_attn.head_dim
-        self._queries, self._keys = config.num_attention_heads, config.num_key_value_heads
+        small = size <= PACKED_BYTES
+        packed = small and not self._fixed and packs(model.layers)
+        self._layers: list[Layer] = [
+            PackedLayer(layer, self._kept, index)
+            if packed
+            else _ModuleLayer(layer, self._kept, index, small)
+            for index, layer in enumerate(model.layers)
+        ]
+        self._norm = Norm(model.norm) if packed else model.norm
         places = torch.arange(columns, device=model.norm.weight.device)[None]
         cosine, sine = model.rotary_emb(model.norm.weight, places)
-        half = self._head_width // 2
-        sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
-        self._turns = torch.stack([cosine[0], sine[0]], dim=1)  # (columns, 2, head width)
+        self._turns = self._layers[0].turns(cosine[0], sine[0])
         self._filled = 0
         self._steps = FixedSteps(self._capture, columns)
 
+    @torch.inference_mode()
     def read(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """See `Decoder.read`."""
         count = embeds.shape[1]
-        if self._fixed and count == 1 and not torch.is_grad_enabled():
+        if self._fixed and count == 1:
             hidden = self._steps.read(self._step, embeds, mask, positions)
         else:
             place = slice(self._filled, self._filled + count)
@@ -87,100 +118,86 @@ class LeanLlama:
         """See `Decoder.rewind`."""
         self._filled -= columns
 
+    @torch.inference_mode()
     def spread(self, rows: Tensor) -> None:
         """See `Decoder.spread`."""
-        for layer in self._layers:
-            for name in ("keys", "values"):
-                old = getattr(layer, name)
-                new = self._room((len(rows), *old.shape[1:]), old)
-                new[:, :, : self._filled] = old[rows, :, : self._filled]
-                setattr(layer, name, new)
+        self._kept.spread(rows, self._filled)
         self._steps = FixedSteps(self._capture, self._columns)
 
     def _step(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, place: Tensor | slice, seen: int
     ) -> Tensor:
         """Reads columns at a place, of which the first `seen` may be looked at."""
-        turns = self._turns[positions][:, :, :, None]  # (R, n, 2, 1, head width)
-        if self._is_column(embeds):
-            mask = row_mask(mask, self._keys)
-        hidden = embeds
+        turns, hidden = self._turns[positions], embeds
+        if reads_column(embeds):
+            mask = row_mask(mask, self._kept.heads)
         for layer in self._layers:
-            hidden = self._through(layer, hidden, mask, turns[:, :, 0], turns[:, :, 1], place, seen)
+            hidden = layer.read(hidden, mask, turns, place, seen)
         return self._norm(hidden)
 
-    def _is_column(self, hidden: Tensor) -> bool:
-        return hidden.shape[1] == 1 and hidden.device.type == "cpu"
 
-    def _room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """For keys or values; what is masked must still be a number where it is looked at."""
-        return like.new_zeros(shape) if self._fixed else buffer(shape, like)
+class _ModuleLayer:
+    """One block by the library's norms, activations and, where they are adapted, linear layers.
 
-    def _through(
-        self,
-        layer: "_Layer",
-        hidden: Tensor,
-        mask: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
-        place: Tensor | slice,
-        seen: int,
+    Args:
+        layer: of the model.
+        kept: keys and values of all layers.
+        index: of this one.
+        joined: whether linear layers that read the same are multiplied as one.
+    """
+
+    def __init__(self, layer: LlamaDecoderLayer, kept: Kept, index: int, joined: bool) -> None:
+        attention, feed = layer.self_attn, layer.mlp
+        self._kept, self._index, self._head_width = kept, index, attention.head_dim
+        self._scale, self._looked = attention.scaling, attention.config.num_attention_heads
+        self._attention_norm = layer.input_layernorm
+        self._feed_norm = layer.post_attention_layernorm
+        self._inputs = _Side((attention.q_proj, attention.k_proj, attention.v_proj), joined)
+        self._output = _Side((attention.o_proj,), joined)
+        self._gates, self._act = _Side((feed.gate_proj, feed.up_proj), joined), feed.act_fn
+        self._down = _Side((feed.down_proj,), joined)
+
+    @staticmethod
+    def turns(cosine: Tensor, sine: Tensor) -> Tensor:
+        """(columns, head width) each -> (columns, 2, head width), signed for `roll`."""
+        half = cosine.shape[-1] // 2
+        return torch.stack([cosine, torch.cat([-sine[:, :half], sine[:, half:]], dim=-1)], dim=1)
+
+    def read(
+        self, hidden: Tensor, mask: Tensor, turns: Tensor, place: Tensor | slice, seen: int
     ) -> Tensor:
+        """See `Layer.read`."""
         rows, count = hidden.shape[:2]
-        looked, kept = self._queries, self._keys
-        found = layer.attention_inputs(layer.attention_norm(hidden), self._head_width)
-        turned = found[:, :, : looked + kept]
+        looked, both = self._looked, self._looked + self._kept.heads
+        found = self._inputs.whole(self._attention_norm(hidden))
+        found = found.unflatten(-1, (-1, self._head_width))  # (R, n, heads, head width)
+        turned, (cosine, sine) = found[:, :, :both], turns[:, :, :, None].unbind(2)
         halves = turned.roll(self._head_width // 2, -1)
         turned = torch.addcmul(turned * cosine, halves, sine).transpose(1, 2)
-        if layer.keys is None:
-            shape = (rows, kept, self._columns, self._head_width)
-            layer.keys, layer.values = self._room(shape, found), self._room(shape, found)
         # Under autocast the angles are wider than the keys; an index of places converts nothing.
-        layer.keys[:, :, place] = turned[:, looked:].to(layer.keys.dtype)
-        layer.values[:, :, place] = found[:, :, looked + kept :].transpose(1, 2)
-        queries, keys, values = (
-            turned[:, :looked],
-            layer.keys[:, :, :seen],
-            layer.values[:, :, :seen],
-        )
-        if count == 1 and looked != kept:  # heads that share keys ask as columns of one head
-            queries = queries.reshape(rows, kept, looked // kept, self._head_width)
-        if self._is_column(hidden):
-            mixed = attend(queries, keys, values, mask)
+        keys, values = turned[:, looked:].to(found.dtype), found[:, :, both:].transpose(1, 2)
+        keys, values = self._kept.put(self._index, keys, values, place, seen)
+        if reads_column(hidden):
+            mixed = attend(turned[:, :looked], keys, values, mask, self._scale)
         else:
-            mixed = functional.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=mask, enable_gqa=queries.shape[1] != kept
-            )
-        if count == 1:
-            mixed = mixed.reshape(rows, 1, -1)
-        else:
-            mixed = mixed.transpose(1, 2).reshape(rows, count, -1)
-        hidden = hidden + layer.attention_output(mixed)
-        return hidden + layer.feed(layer.feed_norm(hidden))
+            mixed = self._blocked(turned[:, :looked], keys, values, mask)
+        hidden = hidden + self._output.whole(mixed.transpose(1, 2).reshape(rows, count, -1))
+        gate, up = self._gates.parts(self._feed_norm(hidden))
+        return hidden + self._down.whole(self._act(gate) * up)
 
-
-class _Layer:
-    """One block: its weights as they are multiplied, and its keys and values."""
-
-    def __init__(self, layer: LlamaDecoderLayer, packed: bool) -> None:
-        attention, feed = layer.self_attn, layer.mlp
-        self.attention_norm = layer.input_layernorm
-        self.feed_norm = layer.post_attention_layernorm
-        self._inputs = _Side((attention.q_proj, attention.k_proj, attention.v_proj), packed)
-        self.attention_output = _Side((attention.o_proj,), packed).whole
-        self._gates, self._act = _Side((feed.gate_proj, feed.up_proj), packed), feed.act_fn
-        self._down = _Side((feed.down_proj,), packed).whole
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
-
-    def attention_inputs(self, hidden: Tensor, head_width: int) -> Tensor:
-        """(R, n, width) -> queries, keys and values: (R, n, heads, head width)."""
-        return self._inputs.whole(hidden).unflatten(-1, (-1, head_width))
-
-    def feed(self, hidden: Tensor) -> Tensor:
-        """(R, n, width) -> (R, n, width)."""
-        gate, up = self._gates.parts(hidden)
-        return self._down(self._act(gate) * up)
+    def _blocked(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """(R, heads, n, head width) -> the same."""
+        shape, heads = queries.shape, self._kept.heads
+        if shape[2] == 1:  # heads that share keys ask as columns of one head
+            queries = queries.reshape(shape[0], heads, -1, shape[3])
+        return functional.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            mask,
+            scale=self._scale,
+            enable_gqa=queries.shape[1] != heads,
+        ).reshape(shape)
 
 
 class _Side:
