@@ -43,7 +43,7 @@ class Run:
         """What a user would type, and would type again after a kill."""
         return [
             *(sys.executable, "-m", "unified_rl.train", "experiment=unified_grpo/micro_grpo"),
-            *("model=micro_janus", f"model.checkpoint={self.model}", "threads=1", "seed=0"),
+            *("model=micro_janus", f"model.checkpoint={self.model}", "threads=2", "seed=0"),
             *(f"iterations={self.iterations}", f"checkpoint_every={self.every}"),
             *("data.batch_size=2", "stage.group_size=2", "optimisation.warmup=2"),
             *("logger.mode=disabled", "sample_every=0", f"survival.keep_every={self.keep_every}"),

@@ -346,7 +346,8 @@ def test_several_processes_and_kills_leave_the_cache_whole(tmp_path):
             process.communicate()
         paid = len(server.asked)
         endpoint = judge(server, cache=str(cache))
-        asked = {body["messages"][0]["content"][0]["text"] for body in server.asked}
+        whole = [body for body in server.asked if body]  # a killed asker may leave half of one
+        asked = {body["messages"][0]["content"][0]["text"] for body in whole}
         endpoint.ask([question(words) for words in sorted(asked)])
         assert len(server.asked) <= paid + 2  # what each was killed in
     with sqlite3.connect(cache) as connection:

@@ -64,11 +64,11 @@ class PackedLayer:
         values = attention.v_proj.weight, attention.v_proj.bias
         weights, biases = zip(queries, keys, values, strict=True)
         bias = None if biases[0] is None else torch.cat(biases)
-        self._inputs = _Product(torch.cat(weights) * before, bias)
-        self._output = _Product(attention.o_proj.weight, attention.o_proj.bias)
-        self._gate = _Product(feed.gate_proj.weight * before_feed, feed.gate_proj.bias)
-        self._up = _Product(feed.up_proj.weight * before_feed, feed.up_proj.bias)
-        self._down = _Product(feed.down_proj.weight, feed.down_proj.bias)
+        self._inputs = Product(torch.cat(weights) * before, bias)
+        self._output = Product(attention.o_proj.weight, attention.o_proj.bias)
+        self._gate = Product(feed.gate_proj.weight * before_feed, feed.gate_proj.bias)
+        self._up = Product(feed.up_proj.weight * before_feed, feed.up_proj.bias)
+        self._down = Product(feed.down_proj.weight, feed.down_proj.bias)
 
     @staticmethod
     def turns(cosine: Tensor, sine: Tensor) -> Tensor:
@@ -100,15 +100,26 @@ class PackedLayer:
         return self._down(gated, "add", hidden).view(rows, count, width)
 
 
-class _Product:
-    """A linear layer that oneDNN has packed."""
+class Product:
+    """A linear layer that oneDNN has packed.
+
+    Args:
+        weight: (outputs, inputs) float32.
+        bias: (outputs,), or None.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = _ONEDNN._reorder_linear_weight(weight.detach().contiguous(), None)
         self._bias = None if bias is None else bias.detach()
 
     def __call__(self, inputs: Tensor, then: str = "none", other: Tensor | None = None) -> Tensor:
-        """(rows, inputs) -> (rows, outputs), taken through `then`, as oneDNN names it."""
+        """(rows, inputs) -> (rows, outputs).
+
+        Args:
+            inputs: of any number of rows.
+            then: what is done with the outputs: "swish"; with another, "add" or "mul".
+            other: (rows, outputs).
+        """
         if other is None:
             return _ONEDNN._linear_pointwise(inputs, self._weight, self._bias, then, [], "")
         return _ONEDNN._linear_pointwise.binary(inputs, other, self._weight, self._bias, then)
