@@ -96,10 +96,13 @@ def seconds(run: Callable[[], object], repeats: int = 5) -> float:
 
 def timed(run: Callable[[], object]) -> float:
     """Wall seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = now()
     run()
+    return now() - started
+
+
+def now() -> float:
+    """Wall seconds since some start, once the device has done all it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter()

@@ -38,6 +38,14 @@ CHECKS: dict[str, tuple[str, ...]] = {
         *("-m", "benchmarks.rollout", "--size", "1b", "--rows", "64", "--group", "64"),
         *("--guidance", "5", "--repeats", "1"),
     ),
+    "unified_step": (
+        *("-m", "benchmarks.unified_step", "--size", "1b", "--group", "8", "--guidance", "5"),
+        *("--repeats", "2"),
+    ),
+    "unified_step_of_64": (
+        *("-m", "benchmarks.unified_step", "--size", "1b", "--group", "64", "--guidance", "5"),
+        *("--repeats", "1", "--only", "ours"),
+    ),
 }
 """What to run, by name; each is given to the interpreter."""
 

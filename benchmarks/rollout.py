@@ -8,7 +8,7 @@ is timed are codes; `with_pictures` also decodes them. Greedy codes must be the 
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -118,12 +118,26 @@ def library(
     return run
 
 
-def plain(policy: JanusPolicy, prompt: Tensor, scale: float) -> Callable[[], Tensor]:
-    """As released trainers draw: every row's prompt read, a growing cache, a softmax a code."""
-    model = policy.janus.model
+def with_twins(policy: JanusPolicy, prompt: Tensor) -> Tensor:
+    """(R, p) -> (2R, p): the prompts, and behind them the same rows without their words."""
     twins = prompt.clone()
     twins[:, 1:-1] = policy.pad_id
-    both = torch.cat([prompt, twins])
+    return torch.cat([prompt, twins])
+
+
+def plain(
+    policy: JanusPolicy, prompt: Tensor, scale: float, generator: torch.Generator | None = None
+) -> Callable[[], Tensor]:
+    """As released trainers draw: every row's prompt read, a growing cache, a softmax a code.
+
+    Args:
+        policy: draws.
+        prompt: (R, p) with its begin of image; rows of one length.
+        scale: of guidance.
+        generator: draws at temperature 1; None takes the most likely code.
+    """
+    model = policy.janus.model
+    both = with_twins(policy, prompt)
 
     def run() -> Tensor:
         with torch.no_grad():
@@ -134,12 +148,29 @@ def plain(policy: JanusPolicy, prompt: Tensor, scale: float) -> Callable[[], Ten
                 ).last_hidden_state[:, -1]
                 given, free = model.generation_head(hidden).chunk(2)
                 chances = (free + scale * (given - free)).softmax(-1)
-                code = chances.argmax(-1)
+                code = (
+                    chances.argmax(-1)
+                    if generator is None
+                    else torch.multinomial(chances, 1, generator=generator)[:, 0]
+                )
                 codes.append(code)
                 embeds = policy.embed_codes(code.repeat(2)[:, None, None])
             return torch.stack(codes, 1)
 
     return run
+
+
+def of_one_length(
+    policy: JanusPolicy, samples: Sequence[Sample]
+) -> tuple[list[Sample], list[list[int]]]:
+    """Those with the shortest prompts, and the ids of each up to its begin of image.
+
+    Only these can be compared: neither the library's loop nor the plain one knows padding.
+    """
+    ids = [[*policy.prompt_ids(sample), policy.begin_of_image_id] for sample in samples]
+    shortest = min(map(len, ids))
+    kept = [row for row, own in enumerate(ids) if len(own) == shortest]
+    return [samples[row] for row in kept], [ids[row] for row in kept]
 
 
 def main() -> None:
@@ -160,10 +191,8 @@ def main() -> None:
     texts = prompts("attribution", "test")
     first = [drawing_sample(texts[i]) for i in range(-(-options.rows // options.group))]
     samples = [sample for sample in first for _ in range(options.group)][: options.rows]
-    ids = [[*policy.prompt_ids(sample), policy.begin_of_image_id] for sample in samples]
-    shortest = min(map(len, ids))  # the other two know no padding
-    samples = [sample for sample, row in zip(samples, ids, strict=True) if len(row) == shortest]
-    prompt = torch.tensor([row for row in ids if len(row) == shortest], device=policy.device)
+    samples, ids = of_one_length(policy, samples)
+    prompt = torch.tensor(ids, device=policy.device)
     behaviour = Behaviour(image=Sampling(temperature=0.0), guidance_scale=options.guidance)
     runs = {
         "ours": ours(policy, samples, behaviour, pictures=False),
@@ -205,7 +234,7 @@ def main() -> None:
         "same_codes": {name: bool(torch.equal(codes["ours"], codes[name])) for name in against},
         "codes_per_s": {name: tokens / median for name, median in medians.items()},
         "times_as_fast": {
-            other: _ratio(seconds[other], seconds[own]) for other, own in against.items()
+            other: ratio(seconds[other], seconds[own]) for other, own in against.items()
         },
         "bound": {
             "matmul_gflops": machine.flops / 1e9,
@@ -221,7 +250,8 @@ def main() -> None:
     record(f"rollout_{options.size}", result, device)
 
 
-def _ratio(others: list[float], own: list[float]) -> dict[str, float]:
+def ratio(others: Sequence[float], own: Sequence[float]) -> dict[str, float]:
+    """Times as fast as others, pair by pair."""
     pairs = [a / b for a, b in zip(others, own, strict=True)]
     return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
 
