@@ -141,6 +141,13 @@ def test_what_is_no_distribution_is_drawn_with_a_log_prob_that_is_no_number():
     assert chosen.isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("sampling", [Sampling(top_k=2), Sampling(top_p=0.5), Sampling(0.0)])
+def test_truncation_hides_nothing_that_is_no_number(sampling):
+    logits = torch.tensor([[0.0, math.nan, 1.0, 2.0], [0.0, math.inf, 1.0, 2.0]])
+    chosen = draw(log_distribution(logits, sampling), torch.Generator().manual_seed(0))[1]
+    assert chosen.isnan().all()
+
+
 def test_draw_follows_the_distribution():
     count = 4000
     log_probs = HALVES.expand(count, -1)

@@ -199,9 +199,12 @@ def test_answers_that_end_leave_the_batch(policy, monkeypatch):
 @pytest.mark.parametrize("ask", [drawings, questions])
 def test_probabilities_that_are_no_numbers_are_told(policy, ask):
     generator = torch.Generator()
-    policy.sample(ask(2), Behaviour(), generator)
+    drawn, _ = policy.sample(ask(2), Behaviour(), generator)
     for part in policy.parameter_groups()["language_model"]:
         for parameter in part.parameters():
             parameter.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="not numbers"):
         policy.sample(ask(2), Behaviour(), generator)
+    if ask is drawings:
+        with pytest.raises(TrainingError, match="not numbers"):
+            policy.redraw(drawn, torch.arange(2))

@@ -7,6 +7,7 @@ import peft
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaModel, PhiConfig, PhiModel
 
 from unified_rl.decoding.cache import PrefixCache
@@ -57,7 +58,7 @@ def library(model):
 
 
 def reads(decoder, device="cpu"):
-    """States of a left-padded prompt, of single columns, and of rows that go on from others."""
+    """States of a left-padded prompt, of single columns, and of rows that go on, more and fewer."""
     generator = torch.Generator().manual_seed(1)
     valid = torch.ones(2, COLUMNS, dtype=torch.bool)
     valid[1, :2] = False
@@ -82,6 +83,10 @@ def reads(decoder, device="cpu"):
     decoder.spread(spread.to(device))
     read(spread, slice(7, 8))
     read(spread, slice(8, 10))
+    fewer = torch.tensor([3, 1])
+    decoder.spread(fewer.to(device))
+    read(spread[fewer], slice(10, 11))
+    read(spread[fewer], slice(11, 12))
     found[0][1, :2] = 0  # nobody reads what comes of padding
     return found
 
@@ -262,3 +267,18 @@ def test_what_it_reads_has_no_gradient():
             torch.zeros(1, 1, dtype=torch.long),
         )
         assert not found.requires_grad
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@torch.no_grad()
+def test_several_columns_are_given_keys_that_a_blocked_kernel_takes(packed, monkeypatch):
+    monkeypatch.setattr(lean_llama, "PACKED_BYTES", 2**31 if packed else 0)
+    plain, strides = functional.scaled_dot_product_attention, []
+
+    def watched(queries, keys, *rest, **settings):
+        strides.append(keys.stride(-1))
+        return plain(queries, keys, *rest, **settings)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    reads(LeanLlama(llama(), COLUMNS))
+    assert strides and set(strides) == {1}

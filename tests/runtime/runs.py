@@ -88,6 +88,7 @@ def go(
             limit_train_batches=stage.iterations,
             log_every_n_steps=1,
             enable_model_summary=False,
+            deterministic=True,
             callbacks=[*callbacks, counter, *watchers],
             **settings,
         )

@@ -122,6 +122,7 @@ def main(output: Path, name: str, ranks: int, iterations: int, dies_at: int | No
             limit_train_batches=iterations,
             log_every_n_steps=1,
             enable_model_summary=False,
+            deterministic=True,
             callbacks=[
                 *callbacks,
                 Writes(STEPS // 2, output / "middle"),

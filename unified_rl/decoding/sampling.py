@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from unified_rl.core.behaviour import Sampling
+from unified_rl.core.errors import TrainingError
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
@@ -51,7 +52,7 @@ def _truncation(logits: Tensor, sampling: Sampling) -> Tensor:
         return torch.zeros_like(logits, dtype=torch.bool).scatter_(
             -1, logits.argmax(-1, keepdim=True), True
         )
-    keep = torch.isfinite(logits)
+    keep = ~torch.isneginf(logits)  # what is no number stays, to be told
     if 0 < sampling.top_k < logits.shape[-1]:
         kept = logits.topk(sampling.top_k, dim=-1).indices
         keep &= torch.zeros_like(keep).scatter_(-1, kept, True)
@@ -78,3 +79,17 @@ def draw(log_probs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     times = torch.empty_like(log_probs).exponential_(generator=generator)
     ids = (log_probs.exp() / times).argmax(-1, keepdim=True)
     return ids.squeeze(-1), log_probs.gather(-1, ids).squeeze(-1)
+
+
+def require_numbers(values: Tensor) -> None:
+    """Looks at log-probs, or at the states behind them, once for a whole batch of tokens.
+
+    Raises:
+        TrainingError: some are NaN, so that tokens were drawn from what is no distribution.
+    """
+    if bool(values.isnan().any()):
+        raise TrainingError(
+            "the policy gives tokens probabilities that are not numbers: its weights, or what it "
+            "was shown, hold NaN or infinity; in training, go back to an earlier checkpoint, and "
+            "lower the learning rate if it comes again"
+        )

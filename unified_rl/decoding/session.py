@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from unified_rl.core.behaviour import Behaviour
-from unified_rl.core.errors import TrainingError
 from unified_rl.core.trajectory import Modality, Trajectory
 from unified_rl.decoding.decodable import Decodable
+from unified_rl.decoding.sampling import require_numbers
 from unified_rl.decoding.tape import Kind, Tape
 
 
@@ -22,7 +22,7 @@ class Session:
     that draw nothing, and rows that have ended, are not read (`retire`).
 
     Args:
-        model: what is decoded.
+        model: what is decoded, all of it under `torch.no_grad`.
         prompt: left-padded prompts.
         behaviour: how tokens are drawn.
         generator: source of all randomness.
@@ -203,12 +203,7 @@ class Session:
         Raises:
             TrainingError: a token was drawn from what is no distribution.
         """
-        if bool(self.logprobs.isnan().any()):
-            raise TrainingError(
-                "the policy gives tokens probabilities that are not numbers: weights, or what it "
-                "was shown, hold NaN or infinity; go back to an earlier checkpoint, and lower the "
-                "learning rate or the gradient's clipping if it comes again"
-            )
+        require_numbers(self.logprobs)
         ids, kind = self.ids[: self.rows, : self.cursor], self.kind[: self.rows, : self.cursor]
         width = self.prompt.kind.shape[1]
         twin_ids, twin_kind = self.model.nullify(ids[:, width:], kind[:, width:])

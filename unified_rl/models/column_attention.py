@@ -16,7 +16,7 @@ _ALIGNMENT = 64
 """Bytes, as torch's own allocator has it."""
 
 
-class Kept:
+class KeptColumns:
     """Keys and values of all layers of a session: (R, heads, columns, head width) each.
 
     Args:
@@ -47,10 +47,14 @@ class Kept:
 
     def spread(self, rows: Tensor, filled: int) -> None:
         """Goes on with other rows, (R',) int64, of whose columns the first `filled` count."""
-        old = (*self.keys, *self.values)
-        self.keys, self.values = self._room(len(rows), old[0])
-        for new, before in zip((*self.keys, *self.values), old, strict=True):
-            new[:, :, :filled] = before[rows, :, :filled]
+        count, old = len(rows), (self.keys, self.values)
+        if count > len(self.keys[0]):
+            self.keys, self.values = self._room(count, self.keys[0])
+        else:  # as some have ended: nothing new is allocated
+            self.keys, self.values = ([layer[:count] for layer in part] for part in old)
+        for new, before in zip((self.keys, self.values), old, strict=True):
+            for layer, other in zip(new, before, strict=True):
+                layer[:, :, :filled] = other[rows, :, :filled]
 
     def _room(self, rows: int, like: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         shape = (2, self._layers, rows, self.heads, self._columns, self._width)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from unified_rl.models.column_attention import Kept, attend, reads_column, row_mask
+from unified_rl.models.column_attention import KeptColumns, attend, reads_column, row_mask
 from unified_rl.models.fixed_steps import BUCKET, FixedSteps
 from unified_rl.models.packed_layer import Norm, PackedLayer, packs
 
@@ -68,7 +68,9 @@ class LeanLlama:
     """The decoder of one session (see `decoding.decoder.Decoder`).
 
     What it leaves out is bookkeeping. Keys and values lie in buffers of fixed size. Weights are
-    read when it is made, so it serves one policy between two updates, and gives no gradients.
+    read when it is made, so it serves one policy between two updates, under the autocast that it is
+    made under. What it reads has no gradient and is an inference tensor: to be used under
+    `torch.no_grad`, and not to be changed in place.
 
     Args:
         model: `is_lean`.
@@ -84,7 +86,7 @@ class LeanLlama:
         self._columns = columns
         attention = model.layers[0].self_attn
         heads = model.config.num_key_value_heads
-        self._kept = Kept(len(model.layers), heads, columns, attention.head_dim, self._fixed)
+        self._kept = KeptColumns(len(model.layers), heads, columns, attention.head_dim, self._fixed)
         size = sum(p.numel() * p.element_size() for p in model.layers.parameters())
         small = size <= PACKED_BYTES
         packed = small and not self._fixed and packs(model.layers)
@@ -146,7 +148,9 @@ class _ModuleLayer:
         joined: whether linear layers that read the same are multiplied as one.
     """
 
-    def __init__(self, layer: LlamaDecoderLayer, kept: Kept, index: int, joined: bool) -> None:
+    def __init__(
+        self, layer: LlamaDecoderLayer, kept: KeptColumns, index: int, joined: bool
+    ) -> None:
         attention, feed = layer.self_attn, layer.mlp
         self._kept, self._index, self._head_width = kept, index, attention.head_dim
         self._scale, self._looked = attention.scaling, attention.config.num_attention_heads
@@ -192,7 +196,7 @@ class _ModuleLayer:
             queries = queries.reshape(shape[0], heads, -1, shape[3])
         return functional.scaled_dot_product_attention(
             queries,
-            keys,
+            keys.contiguous(),  # else every score is held
             values,
             mask,
             scale=self._scale,

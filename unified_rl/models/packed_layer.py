@@ -6,21 +6,25 @@ from torch.nn import functional
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
-from unified_rl.models.column_attention import Kept, attend
+from unified_rl.models.column_attention import KeptColumns, attend
 
 _ONEDNN = torch.ops.mkldnn
 """oneDNN's products of packed weights, which `torch.compile` calls too."""
 
 
+def has_products() -> bool:
+    """Whether this torch has what `Product` calls, and is to use it."""
+    available = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return available and hasattr(_ONEDNN, "_linear_pointwise")
+
+
 def packs(layers: nn.ModuleList) -> bool:
     """Whether `PackedLayer` can stand for every one of a Llama's layers.
 
-    Their weights must be plain, float32 and on a CPU, and torch must have oneDNN.
+    Their weights must be plain, float32 and on a CPU, without autocast, and torch must have oneDNN.
     """
-    available = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     return (
-        available
-        and hasattr(_ONEDNN, "_linear_pointwise")
+        has_products()
         and not torch.is_autocast_enabled("cpu")
         and all(_is_plain(layer) for layer in layers)
     )
@@ -51,7 +55,7 @@ class PackedLayer:
         index: of this one.
     """
 
-    def __init__(self, layer: LlamaDecoderLayer, kept: Kept, index: int) -> None:
+    def __init__(self, layer: LlamaDecoderLayer, kept: KeptColumns, index: int) -> None:
         attention, feed = layer.self_attn, layer.mlp
         self._head_width = width = attention.head_dim
         self._looked = attention.q_proj.out_features // width
@@ -92,7 +96,12 @@ class PackedLayer:
             mixed = attend(queries, keys, values, mask, 1.0)
         else:
             mixed = functional.scaled_dot_product_attention(
-                queries, keys, values, mask, scale=1.0, enable_gqa=both != 2 * looked
+                queries,
+                keys.contiguous(),  # else every score is held
+                values,
+                mask,
+                scale=1.0,
+                enable_gqa=looked != self._kept.heads,
             ).transpose(1, 2)
         hidden = self._output(mixed.reshape(rows * count, -1), "add", hidden)
         normed = self._feed_norm(hidden)

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unified_rl.core.behaviour import Behaviour
 from unified_rl.core.trajectory import Trajectory
+from unified_rl.decoding.sampling import require_numbers
 from unified_rl.objectives.straight_through import gumbel_noise_given, straight_through
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _soft_vectors(
 def redrawn_codes(policy: "UnifiedPolicy", drawn: Trajectory, seeds: Tensor) -> Tensor:
     """(B, N, D): other codes at the positions that were to be predicted; see `DrawsSoftly`."""
     states, codes, chosen = policy.relaxed_states(drawn, _generators(policy, seeds, _MASK))
+    require_numbers(states)
     generators = _generators(policy, seeds, _CODES)
     anew = [policy.redraw_codes(row, g) for row, g in zip(states, generators, strict=True)]
     return torch.where(chosen[..., None], torch.stack(anew), codes)
