@@ -269,6 +269,11 @@ def test_what_it_reads_has_no_gradient():
         assert not found.requires_grad
 
 
+def test_keys_that_a_blocked_kernel_takes_are_not_copied():
+    kept = torch.zeros(2, 3, 8, 4)[:, :, :5]
+    assert column_attention.as_blocked(kept) is kept
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @torch.no_grad()
 def test_several_columns_are_given_keys_that_a_blocked_kernel_takes(packed, monkeypatch):

@@ -84,6 +84,14 @@ def reads_column(hidden: Tensor) -> bool:
     return hidden.shape[1] == 1 and hidden.device.type == "cpu"
 
 
+def as_blocked(keys: Tensor) -> Tensor:
+    """Keys as torch's blocked kernels take them; for others it would hold every score.
+
+    Those of a GPU lie that way, so that nothing is copied there.
+    """
+    return keys if keys.stride(-1) == 1 else keys.contiguous()
+
+
 def row_mask(mask: Tensor, heads: int) -> Tensor:
     """(R, 1, 1, columns) to add -> (R * heads, 1, columns), for `attend`."""
     return mask.expand(-1, heads, -1, -1).flatten(0, 1)

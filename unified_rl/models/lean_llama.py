@@ -9,7 +9,13 @@ from torch.nn import functional
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from unified_rl.models.column_attention import KeptColumns, attend, reads_column, row_mask
+from unified_rl.models.column_attention import (
+    KeptColumns,
+    as_blocked,
+    attend,
+    reads_column,
+    row_mask,
+)
 from unified_rl.models.fixed_steps import BUCKET, FixedSteps
 from unified_rl.models.packed_layer import Norm, PackedLayer, packs
 
@@ -196,7 +202,7 @@ class _ModuleLayer:
             queries = queries.reshape(shape[0], heads, -1, shape[3])
         return functional.scaled_dot_product_attention(
             queries,
-            keys.contiguous(),  # else every score is held
+            as_blocked(keys),
             values,
             mask,
             scale=self._scale,

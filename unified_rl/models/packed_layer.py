@@ -6,7 +6,7 @@ from torch.nn import functional
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
-from unified_rl.models.column_attention import KeptColumns, attend
+from unified_rl.models.column_attention import KeptColumns, as_blocked, attend
 
 _ONEDNN = torch.ops.mkldnn
 """oneDNN's products of packed weights, which `torch.compile` calls too."""
@@ -97,7 +97,7 @@ class PackedLayer:
         else:
             mixed = functional.scaled_dot_product_attention(
                 queries,
-                keys.contiguous(),  # else every score is held
+                as_blocked(keys),
                 values,
                 mask,
                 scale=1.0,
