@@ -36,7 +36,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "deepspeed_zero3": (*_TRAIN, "strategy=deepspeed_zero3"),
     "rollout_of_64": (
         *("-m", "benchmarks.rollout", "--size", "1b", "--rows", "64", "--group", "64"),
-        *("--guidance", "5", "--repeats", "1"),
+        *("--guidance", "5", "--repeats", "1", "--label", "of_64"),
     ),
     "unified_step": (
         *("-m", "benchmarks.unified_step", "--size", "1b", "--group", "8", "--guidance", "5"),

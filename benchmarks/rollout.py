@@ -182,6 +182,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=7)
     arguments.add_argument("--guidance", type=float, default=3.0)
     arguments.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
+    arguments.add_argument("--label", default="", help="ends the name of the result's file")
     options = arguments.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -247,7 +248,7 @@ def main() -> None:
             "share_reached": bound / medians["ours"],
         },
     }
-    record(f"rollout_{options.size}", result, device)
+    record("_".join(filter(None, ("rollout", options.size, options.label))), result, device)
 
 
 def ratio(others: Sequence[float], own: Sequence[float]) -> dict[str, float]:
