@@ -16,14 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.cost import timed
 from benchmarks.memory import forget_peak, peak_bytes
 from unified_rl.core.behaviour import Sampling
 from unified_rl.decoding.sampling import log_distribution
@@ -129,17 +128,6 @@ def largest_gaps(first: Path, second: Path) -> dict[str, float]:
         gap = float((a.double() - b.double()).abs().max())
         gaps[name] = gap if name == "logprobs" else gap / float(b.abs().max())
     return gaps
-
-
-def timed(run_once: Callable[[], Tensor]) -> float:
-    """Wall seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run_once()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def timings(options: argparse.Namespace) -> dict[str, object]:
