@@ -67,7 +67,7 @@ def train_from(config: DictConfig, label: str | None = None) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # we read what we wrote
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check, at every allocation
     stage = instantiate(config.stage, _convert_="all")
     return train(
         stage=stage,
